@@ -64,8 +64,11 @@ type Route struct {
 type Attachment struct {
 	ContainerID string `json:"containerID"`
 	IfName      string `json:"ifName"`
-	Pod         PodRef `json:"pod"`
-	Netns       Netns  `json:"netns"`
+	// Call is the CNI_IFNAME of the ADD that this attachment belongs to; a DEL
+	// with the same name undoes it.
+	Call  string `json:"call"`
+	Pod   PodRef `json:"pod"`
+	Netns Netns  `json:"netns"`
 	// Network is "namespace/name" of the definition, or the CNI network name of
 	// the default network.
 	Network string `json:"network"`

@@ -1,0 +1,47 @@
+# Tendril. `make demo` shows the main job, `make test` proves it; both install
+# what they need. CI calls nothing but these targets.
+
+SHELL   := /bin/bash
+GO      ?= go
+BIN     := bin
+VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+# The kinds that tendril-cni answers to by its name.
+KINDS   := sriov macvlan ipvlan vlan bridge host-device tuning sbr vrf bond static host-local dhcp
+
+.PHONY: all build lint test unit demo bench image lab-shell clean
+
+all: build
+
+build: ## every program into bin/
+	@mkdir -p $(BIN)/cni
+	$(STATIC) -o $(BIN)/ ./cmd/tendril ./cmd/tendrild ./cmd/tendril-controller ./cmd/tendril-cni ./cmd/kubectl-tendril
+	@for k in $(KINDS); do ln -sf ../tendril-cni $(BIN)/cni/$$k; done
+
+lint: ## gofmt, go vet, staticcheck (pinned as a Go tool)
+	@test -z "$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go'))" || { gofmt -d $$(git ls-files --cached --others --exclude-standard '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags lab,cluster ./...
+	$(GO) tool staticcheck ./...
+
+test: ## every tier: lint, unit + kernel, lab, cluster
+	@bash tests/run.sh all
+
+unit: ## the unit and kernel tiers alone
+	@bash tests/run.sh unit
+
+demo: ## a real pod gets a VF, a macvlan and an ipvlan beside its default network
+	@bash tests/run.sh demo
+
+bench: ## the ratios of docs/benchmarks.md; raw output in tests/bench/results/
+	@bash tests/run.sh bench
+
+image: build ## bin/tendril.tar, an OCI archive, without a container engine
+	$(GO) run ./tests/lab/cmd/image -bin $(BIN) -o $(BIN)/tendril.tar
+
+lab-shell: ## a shell in a running lab, kubectl set up
+	@bash tests/run.sh shell
+
+clean: ## what was built; the lab's cache (.lab) stays
+	rm -rf $(BIN)

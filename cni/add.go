@@ -1,0 +1,249 @@
+package cni
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	current "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/tendril-cni/tendril/cni/journal"
+	"github.com/tendril-cni/tendril/cni/netconf"
+	"github.com/tendril-cni/tendril/ipam"
+)
+
+// undoTime bounds the undo of a failed ADD. It runs on its own clock, since the
+// caller's deadline may be what failed. What it does not finish, DEL does.
+const undoTime = 20 * time.Second
+
+// Annotations that say which networks a pod wants (NPWG v1.3 section 4.1).
+const networksAnnotation = "k8s.v1.cni.cncf.io/networks"
+
+// Add attaches every network of the pod and returns the result of its default
+// network. On error nothing of the call is left, or the journal holds what DEL
+// will undo.
+func (e *Engine) Add(ctx context.Context, r Request) (*current.Result, error) {
+	leave, err := e.locks.take(ctx, r.ContainerID)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	if err := e.clear(ctx, r); err != nil {
+		return nil, err
+	}
+	pod := r.pod()
+	records, err := e.prepare(ctx, r)
+	if err != nil {
+		e.Report.Refused(pod, err)
+		return nil, err
+	}
+	if err := e.attachAll(ctx, r, records); err != nil {
+		err = errors.Join(err, e.undo(ctx, r))
+		e.Report.Refused(pod, err)
+		return nil, err
+	}
+	e.announce(pod, records)
+	return resultOf(records[0])
+}
+
+// clear makes room for an ADD: leftovers of an ADD that failed are undone, a
+// complete one is refused, as the specification asks (ADD twice is an error).
+func (e *Engine) clear(ctx context.Context, r Request) error {
+	old, err := e.records(r.ContainerID, r.IfName)
+	if err != nil || len(old) == 0 {
+		return err
+	}
+	for _, rec := range old {
+		if rec.Phase == Intent {
+			return e.detachAll(ctx, r, old)
+		}
+	}
+	return fmt.Errorf("add container %s: interface %s is attached already; DEL it first", r.ContainerID, r.IfName)
+}
+
+// prepare decides, and records the decision: when it returns, the journal holds
+// the intent of every attachment, and nothing else was changed.
+func (e *Engine) prepare(ctx context.Context, r Request) ([]Record, error) {
+	wanted, err := e.gather(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := Plan(wanted)
+	if err != nil {
+		return nil, err
+	}
+	records := make([]Record, len(plan))
+	for i, p := range plan {
+		records[i] = Record{Attachment: p.Attachment, Order: i, Phase: Intent}
+		if d := e.Drivers[p.Attachment.Kind]; d != nil {
+			if records[i].Prior, err = d.Prior(ctx, p.Attachment); err != nil {
+				return nil, fmt.Errorf("network %s: %w", p.Attachment.Network, err)
+			}
+		}
+	}
+	err = e.Journal.Update("intent", func(tx *journal.Tx) error {
+		for i := range records {
+			if err := reserve(tx, &records[i].Attachment, plan[i]); err != nil {
+				return fmt.Errorf("network %s: %w", records[i].Attachment.Network, err)
+			}
+			if err := put(tx, records[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return records, err
+}
+
+// gather collects what the plan is made from.
+func (e *Engine) gather(ctx context.Context, r Request) (w Wanted, err error) {
+	w = Wanted{ContainerID: r.ContainerID, IfName: r.IfName, Pod: r.pod(), CNIArgs: cniArgs(r)}
+	if w.Netns, err = e.Namespaces.Identify(r.Netns); err != nil {
+		return w, fmt.Errorf("identify network namespace %s: %w", r.NetnsPath, err)
+	}
+	w.Netns.Path = r.NetnsPath
+	if w.Default, err = e.Default(); err != nil {
+		return w, fmt.Errorf("default network: %w", err)
+	}
+	if w.Pod.Name == "" {
+		return w, nil // not Kubernetes: the default network alone
+	}
+	pod, err := e.Cluster.Pod(ctx, w.Pod.Namespace, w.Pod.Name, w.Pod.UID)
+	if err != nil {
+		return w, err
+	}
+	w.Pod = pod.PodRef
+	if w.Choices, err = e.choices(ctx, pod); err != nil {
+		return w, fmt.Errorf("pod %s: %w", w.Pod, err)
+	}
+	if !needsDevices(w.Choices) {
+		return w, nil
+	}
+	w.Devices, err = e.Devices.Devices(ctx, w.Pod)
+	return w, err
+}
+
+func (e *Engine) choices(ctx context.Context, pod Pod) ([]Choice, error) {
+	elements, err := netconf.ParseSelections(pod.Annotations[networksAnnotation], pod.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Choice, 0, len(elements))
+	for _, el := range elements {
+		def, err := e.Cluster.Definition(ctx, el.Namespace, el.Name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, Choice{Element: el, Definition: def})
+	}
+	return out, nil
+}
+
+func needsDevices(choices []Choice) bool {
+	for _, c := range choices {
+		if c.Definition.Resource != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// reserve gives the attachment its device and its addresses in the journal.
+func reserve(tx *journal.Tx, a *Attachment, p Planned) error {
+	if err := hold(tx, *a); err != nil {
+		return err
+	}
+	if p.IPAM == nil {
+		return nil
+	}
+	lease, err := ipam.Reserve(tx.Bucket(journal.Addresses), a.Config.Name, *p.IPAM, owner(*a), p.Asked)
+	if err != nil {
+		return err
+	}
+	for _, l := range lease.Addresses {
+		a.Addresses = append(a.Addresses, Address{Prefix: l.Prefix, Gateway: l.Gateway})
+	}
+	a.Routes = routes(lease, a.Addresses)
+	return nil
+}
+
+// attachAll attaches in order and records the completion of all in one
+// transaction. records are filled with what was observed.
+func (e *Engine) attachAll(ctx context.Context, r Request, records []Record) error {
+	for i := range records {
+		if err := e.attach(ctx, r, &records[i]); err != nil {
+			return fmt.Errorf("attach network %s as %s: %w", records[i].Attachment.Network, records[i].Attachment.IfName, err)
+		}
+		records[i].Phase = Attached
+	}
+	return e.Journal.Update("attached", func(tx *journal.Tx) error {
+		for _, rec := range records {
+			if err := put(tx, rec); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (e *Engine) attach(ctx context.Context, r Request, rec *Record) (err error) {
+	a := rec.Attachment
+	if d := e.Drivers[a.Kind]; d != nil {
+		rec.Link, err = d.Attach(ctx, r.Netns, *rec)
+	} else {
+		rec.Result, err = e.Delegate.Add(ctx, r.Run, a)
+	}
+	if err == nil {
+		e.Log.Info("attached", "pod", a.Pod, "container", a.ContainerID, "ifname", a.IfName, "network", a.Network, "pci", a.Device)
+	}
+	return err
+}
+
+// undo is DEL's code on what a failed ADD recorded.
+func (e *Engine) undo(ctx context.Context, r Request) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	records, err := e.records(r.ContainerID, r.IfName)
+	if err != nil {
+		return err
+	}
+	if err := e.detachAll(ctx, r, records); err != nil {
+		return fmt.Errorf("undo (will be tried again by DEL): %w", err)
+	}
+	return nil
+}
+
+func (e *Engine) announce(pod PodRef, records []Record) {
+	if pod.Name == "" {
+		return
+	}
+	e.Report.Publish(records[0].Attachment.Pod, Statuses(records))
+	for _, rec := range records {
+		a := rec.Attachment
+		e.Report.Added(a.Pod, a.Network, a.IfName, observedAddresses(rec))
+	}
+}
+
+// routes fills a gateway that a route leaves out from the first address of its
+// family, as the reference plugins do.
+func routes(lease ipam.Lease, addrs []Address) []Route {
+	var out []Route
+	for _, r := range lease.Routes {
+		if !r.Via.IsValid() {
+			r.Via = gateway(addrs, r.Dst.Addr().Is4())
+		}
+		out = append(out, Route{Dst: r.Dst, Via: r.Via, MTU: r.MTU, AdvMSS: r.AdvMSS, Priority: r.Priority, Table: r.Table, Scope: r.Scope})
+	}
+	return out
+}
+
+func gateway(addrs []Address, v4 bool) netip.Addr {
+	for _, a := range addrs {
+		if a.Gateway.IsValid() && a.Gateway.Is4() == v4 {
+			return a.Gateway
+		}
+	}
+	return netip.Addr{}
+}

@@ -1,0 +1,146 @@
+package cni
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+
+	"github.com/tendril-cni/tendril/cni/journal"
+)
+
+// Del detaches everything that the ADD with the same container and interface
+// name made. It looks at the journal alone; what is absent is done. On error
+// the journal keeps what is left, and the runtime calls again.
+func (e *Engine) Del(ctx context.Context, r Request) error {
+	leave, err := e.locks.take(ctx, r.ContainerID)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	records, err := e.records(r.ContainerID, r.IfName)
+	if err != nil {
+		return err
+	}
+	if len(records) == 0 {
+		return e.delUnknown(ctx, r)
+	}
+	return e.detachAll(ctx, r, records)
+}
+
+// delUnknown serves a DEL for a container that the journal does not know: most
+// often a repeated one; but it may be a pod that was started before Tendril was
+// installed, whose default network still holds an address.
+func (e *Engine) delUnknown(ctx context.Context, r Request) error {
+	if r.Run == nil || e.gone.has(r.ContainerID) {
+		return nil
+	}
+	network, err := e.Default()
+	if err != nil {
+		e.Log.Warn("container unknown and no default network configured: nothing to detach", "container", r.ContainerID, "error", err)
+		return nil
+	}
+	if network.Native() {
+		return nil // without a record there is nothing of ours
+	}
+	w := Wanted{ContainerID: r.ContainerID, IfName: r.IfName, Netns: Netns{Path: r.NetnsPath}, CNIArgs: cniArgs(r), Pod: r.pod(), Default: network}
+	a := w.attachment(network, r.IfName)
+	a.Network, a.Default = network.Name, true
+	if err := e.Delegate.Del(ctx, r.Run, a, nil); err != nil {
+		return fmt.Errorf("detach default network %s of unknown container %s: %w", network.Name, r.ContainerID, err)
+	}
+	e.gone.add(r.ContainerID)
+	return nil
+}
+
+// detachAll is the only undo (invariant 2): reverse order, everything tried,
+// errors joined. The records whose detach succeeded go in one transaction.
+func (e *Engine) detachAll(ctx context.Context, r Request, records []Record) error {
+	var done []Record
+	var errs []error
+	ns, err := e.namespace(r, records)
+	if err != nil {
+		return err
+	}
+	if ns != nil && ns != r.Netns {
+		defer ns.Close()
+	}
+	for _, rec := range slices.Backward(records) {
+		if err := e.detach(ctx, r, ns, rec); err != nil {
+			errs = append(errs, fmt.Errorf("detach network %s from %s: %w", rec.Attachment.Network, rec.Attachment.IfName, err))
+			continue
+		}
+		done = append(done, rec)
+	}
+	if len(done) > 0 {
+		errs = append(errs, e.forget(done))
+	}
+	if len(done) == len(records) {
+		e.gone.add(r.ContainerID)
+	}
+	return errors.Join(errs...)
+}
+
+func (e *Engine) forget(done []Record) error {
+	return e.Journal.Update("detached", func(tx *journal.Tx) error {
+		for _, rec := range done {
+			if err := drop(tx, rec); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (e *Engine) detach(ctx context.Context, r Request, ns *os.File, rec Record) error {
+	a := rec.Attachment
+	if d := e.Drivers[a.Kind]; d != nil {
+		if err := d.Detach(ctx, ns, rec); err != nil {
+			return err
+		}
+	} else {
+		if r.Run == nil {
+			return errNoRunner
+		}
+		if err := e.Delegate.Del(ctx, r.Run, a, rec.Result); err != nil {
+			return err
+		}
+	}
+	e.Log.Info("detached", "pod", a.Pod, "container", a.ContainerID, "ifname", a.IfName, "network", a.Network, "pci", a.Device)
+	return nil
+}
+
+// errNoRunner: a foreign network can only be undone while a runtime waits for
+// an answer. Its record stays for the DEL that follows.
+var errNoRunner = errors.New("its plugin runs only in a call of the container runtime; kept for DEL")
+
+// namespace returns the network namespace that the records are about, nil when
+// it is gone. The one that the runtime handed over is used only if it is the
+// same namespace: after a reboot or a re-used path it may be another pod's.
+func (e *Engine) namespace(r Request, records []Record) (*os.File, error) {
+	want := records[0].Attachment.Netns
+	if r.Netns != nil {
+		if same, err := e.same(r.Netns, want); err != nil || same {
+			return r.Netns, err
+		}
+	}
+	f, err := e.Namespaces.Open(want.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open network namespace %s: %w", want.Path, err)
+	}
+	same, err := e.same(f, want)
+	if err != nil || !same {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func (e *Engine) same(f *os.File, want Netns) (bool, error) {
+	got, err := e.Namespaces.Identify(f)
+	return got.Device == want.Device && got.Inode == want.Inode, err
+}

@@ -1,0 +1,144 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// copyRetry is the pause after a copy that failed: a full disk is asked again,
+// but not in a spin.
+const copyRetry = 2 * time.Second
+
+// copier is the one goroutine that writes the copy. It owns the copy's path.
+type copier struct {
+	db    *bolt.DB
+	path  string
+	log   *slog.Logger
+	dirty chan struct{}
+	quit  chan struct{}
+	done  chan struct{}
+}
+
+func startCopier(db *bolt.DB, path string, log *slog.Logger) *copier {
+	c := &copier{db: db, path: path, log: log,
+		dirty: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
+	go c.run()
+	return c
+}
+
+// wake tells the copier that the journal changed. It never blocks.
+func (c *copier) wake() {
+	select {
+	case c.dirty <- struct{}{}:
+	default:
+	}
+}
+
+// stop writes what is not yet copied and ends the goroutine.
+func (c *copier) stop() {
+	close(c.quit)
+	<-c.done
+}
+
+func (c *copier) run() {
+	defer close(c.done)
+	for {
+		select {
+		case <-c.dirty:
+		case <-c.quit:
+			select {
+			case <-c.dirty:
+				c.write()
+			default:
+			}
+			return
+		}
+		// Half the promised lag is for gathering, half for writing.
+		pause := CopyDelay / 2
+		if !c.write() {
+			pause = copyRetry
+			c.wake()
+		}
+		select {
+		case <-time.After(pause):
+		case <-c.quit:
+		}
+	}
+}
+
+func (c *copier) write() bool {
+	err := replaceFile(c.path, func(w io.Writer) error {
+		return c.db.View(func(tx *bolt.Tx) error {
+			_, err := tx.WriteTo(w)
+			return err
+		})
+	})
+	if err != nil {
+		c.log.Warn("journal copy is behind; a power cut now would lose addresses of restarted pods", "copy", c.path, "error", err)
+	}
+	return err == nil
+}
+
+// restore puts the copy in the journal's place. No copy is fine: first start.
+func restore(o Options) error {
+	if o.CopyPath == "" {
+		return nil
+	}
+	src, err := os.Open(o.CopyPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read journal copy: %w", err)
+	}
+	defer src.Close()
+	err = replaceFile(o.Path, func(w io.Writer) error {
+		_, err := io.Copy(w, src)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("restore journal from %s: %w", o.CopyPath, err)
+	}
+	return nil
+}
+
+// replaceFile makes path hold what write writes, or leaves it as it was.
+func replaceFile(path string, write func(io.Writer) error) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	// A fixed name, since each path has one writer: what a crash leaves behind is
+	// overwritten the next time instead of piling up.
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	err = write(f)
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,150 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// CopyDelay is how far the copy on disk may lag behind a commit.
+const CopyDelay = 100 * time.Millisecond
+
+// lockWait bounds the wait for another process to let go of the file: a daemon
+// that is being replaced ends within it.
+const lockWait = 5 * time.Second
+
+// Options say where a journal lives.
+type Options struct {
+	// Path of the journal, on a file system that lives as long as the boot.
+	Path string
+	// CopyPath of the write-behind copy, on disk; empty for none.
+	CopyPath string
+	Log      *slog.Logger
+	// OnStep, when set, is called right before ("before <step>") and right after
+	// ("after <step>") each commit. Crash tests stop the process there.
+	OnStep func(point string)
+}
+
+// Journal is an open journal.
+type Journal struct {
+	db     *bolt.DB
+	opt    Options
+	copier *copier
+}
+
+// Open opens the journal at o.Path, or makes it: from the copy if there is one
+// (a reboot, or a journal that cannot be read), else empty. A journal that
+// cannot be read is set aside beside its old place, never deleted.
+func Open(o Options) (*Journal, error) {
+	if err := os.MkdirAll(filepath.Dir(o.Path), 0o700); err != nil {
+		return nil, fmt.Errorf("make journal directory: %w", err)
+	}
+	if _, err := os.Stat(o.Path); errors.Is(err, fs.ErrNotExist) {
+		if err := restore(o); err != nil {
+			return nil, err
+		}
+	}
+	db, err := openChecked(o.Path)
+	if err != nil && !errors.Is(err, bolterrors.ErrTimeout) {
+		db, err = replaceUnreadable(o, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open journal %s: %w", o.Path, err)
+	}
+	j := &Journal{db: db, opt: o}
+	if err := db.Update(prepare); err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare journal %s: %w", o.Path, err), db.Close())
+	}
+	if o.CopyPath != "" {
+		j.copier = startCopier(db, o.CopyPath, o.Log)
+	}
+	return j, nil
+}
+
+// Close writes the copy once more and closes the file.
+func (j *Journal) Close() error {
+	if j.copier != nil {
+		j.copier.stop()
+	}
+	return j.db.Close()
+}
+
+// Update runs fn in a transaction and commits it if fn returns nil. step names
+// the transaction for logs and crash tests.
+func (j *Journal) Update(step string, fn func(*Tx) error) error {
+	err := j.db.Update(func(tx *bolt.Tx) error {
+		if err := fn(&Tx{tx}); err != nil {
+			return err
+		}
+		j.at("before " + step)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("journal %s: %w", step, err)
+	}
+	j.at("after " + step)
+	if j.copier != nil {
+		j.copier.wake()
+	}
+	return nil
+}
+
+// View runs fn on a consistent, read-only state.
+func (j *Journal) View(fn func(*Tx) error) error {
+	return j.db.View(func(tx *bolt.Tx) error { return fn(&Tx{tx}) })
+}
+
+func (j *Journal) at(point string) {
+	if j.opt.OnStep != nil {
+		j.opt.OnStep(point)
+	}
+}
+
+// openChecked opens the file and walks it, so that a torn or truncated file is
+// found now and not in the middle of an ADD.
+func openChecked(path string) (db *bolt.DB, err error) {
+	// bbolt maps the file: reading a truncated one can fault rather than fail.
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("read: %v", r)
+		}
+	}()
+	db, err = bolt.Open(path, 0o600, &bolt.Options{
+		Timeout: lockWait,
+		// tmpfs: a sync costs time and buys nothing.
+		NoSync: true, NoGrowSync: true, NoFreelistSync: true,
+		FreelistType: bolt.FreelistMapType,
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = db.View(func(tx *bolt.Tx) error {
+		for e := range tx.Check() {
+			err = errors.Join(err, e)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+func replaceUnreadable(o Options, cause error) (*bolt.DB, error) {
+	aside := o.Path + ".unreadable-" + time.Now().UTC().Format("20060102T150405")
+	if err := os.Rename(o.Path, aside); err != nil {
+		return nil, errors.Join(cause, err)
+	}
+	o.Log.Error("journal cannot be read and was set aside; its copy on disk takes its place", "journal", o.Path, "aside", aside, "error", cause)
+	if err := restore(o); err != nil {
+		return nil, errors.Join(cause, err)
+	}
+	return openChecked(o.Path)
+}

@@ -1,0 +1,88 @@
+package cni
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/tendril-cni/tendril/cni/journal"
+)
+
+// Recover brings the node to a state before or after every call that an earlier
+// daemon did not finish (invariant 3). It runs before the first request.
+//
+// After a reboot the kernel has forgotten links and VF settings: their records
+// go. Networks of foreign plugins keep state on disk: their records stay for
+// the DEL that the runtime still owes.
+func (e *Engine) Recover(ctx context.Context) error {
+	var boot string
+	var all []Record
+	err := e.Journal.View(func(tx *journal.Tx) (err error) {
+		boot = tx.Boot()
+		all, err = decodeAll(tx.All())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if boot != e.BootID {
+		return e.afterReboot(all)
+	}
+	return e.undoUnfinished(ctx, all)
+}
+
+func (e *Engine) afterReboot(all []Record) error {
+	dead := filter(all, func(r Record) bool { return r.Attachment.Kind != KindExec })
+	if len(dead) > 0 {
+		e.Log.Info("records of an earlier boot dropped", "count", len(dead))
+	}
+	return e.Journal.Update("reboot", func(tx *journal.Tx) error {
+		for _, r := range dead {
+			if err := drop(tx, r); err != nil {
+				return err
+			}
+		}
+		return tx.SetBoot(e.BootID)
+	})
+}
+
+// undoUnfinished detaches every call of which any attachment is still an
+// intent: its runtime never got a result. A detach that cannot be made now
+// leaves its record; the runtime's DEL, or the next start, tries again.
+func (e *Engine) undoUnfinished(ctx context.Context, all []Record) error {
+	for call, records := range unfinished(all) {
+		r := Request{ContainerID: call.container, IfName: call.ifName}
+		err := e.detachAll(ctx, r, records)
+		if err != nil && !errors.Is(err, errNoRunner) {
+			e.Log.Warn("an unfinished ADD could not be undone yet", "container", call.container, "error", err)
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("undo unfinished calls: %w", ctx.Err())
+		}
+	}
+	return nil
+}
+
+// callKey names one ADD: container and CNI_IFNAME.
+type callKey struct{ container, ifName string }
+
+func byCall(all []Record) map[callKey][]Record {
+	calls := map[callKey][]Record{}
+	for _, r := range all {
+		k := callKey{r.Attachment.ContainerID, r.Attachment.Call}
+		calls[k] = append(calls[k], r)
+	}
+	return calls
+}
+
+// unfinished returns the calls that have an intent among their records.
+func unfinished(all []Record) map[callKey][]Record {
+	calls := byCall(all)
+	for k, records := range calls {
+		if !slices.ContainsFunc(records, func(r Record) bool { return r.Phase == Intent }) {
+			delete(calls, k)
+		}
+	}
+	return calls
+}

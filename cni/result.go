@@ -1,0 +1,166 @@
+package cni
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/tendril-cni/tendril/cni/netconf"
+)
+
+// cniArgs returns CNI_ARGS as foreign plugins get it: the Kubernetes keys first
+// and in the order that Multus sends them, then the runtime's other pairs.
+func cniArgs(r Request) string {
+	known := []string{argPodNamespace, argPodName, "K8S_POD_INFRA_CONTAINER_ID", argPodUID}
+	pairs := []string{"IgnoreUnknown=true"}
+	for _, k := range known {
+		if v, ok := r.Args[k]; ok {
+			pairs = append(pairs, k+"="+v)
+		}
+	}
+	var rest []string
+	for k, v := range r.Args {
+		if k != "IgnoreUnknown" && !slices.Contains(known, k) {
+			rest = append(rest, k+"="+v)
+		}
+	}
+	slices.Sort(rest)
+	return strings.Join(append(pairs, rest...), ";")
+}
+
+// resultOf returns the CNI result (version 1.1) of an attached record.
+func resultOf(rec Record) (*current.Result, error) {
+	if rec.Attachment.Kind != KindExec {
+		return nativeResult(rec), nil
+	}
+	res := &current.Result{}
+	if err := json.Unmarshal(rec.Result, res); err != nil {
+		return nil, fmt.Errorf("decode result of network %s: %w", rec.Attachment.Network, err)
+	}
+	return res, nil
+}
+
+func nativeResult(rec Record) *current.Result {
+	a := rec.Attachment
+	res := &current.Result{
+		CNIVersion: current.ImplementedSpecVersion,
+		Interfaces: []*current.Interface{{
+			Name: rec.Link.Name, Mac: rec.Link.MAC, Mtu: rec.Link.MTU, Sandbox: a.Netns.Path, PciID: rec.Link.PCI,
+		}},
+		DNS: types.DNS(a.DNS),
+	}
+	for _, ad := range a.Addresses {
+		index := 0
+		ip := &current.IPConfig{Interface: &index, Address: ipNet(ad.Prefix)}
+		if ad.Gateway.IsValid() {
+			ip.Gateway = ad.Gateway.AsSlice()
+		}
+		res.IPs = append(res.IPs, ip)
+	}
+	for _, rt := range a.Routes {
+		out := &types.Route{Dst: ipNet(rt.Dst), MTU: rt.MTU, AdvMSS: rt.AdvMSS, Priority: rt.Priority, Table: rt.Table, Scope: rt.Scope}
+		if rt.Via.IsValid() {
+			out.GW = rt.Via.AsSlice()
+		}
+		res.Routes = append(res.Routes, out)
+	}
+	return res
+}
+
+func ipNet(p netip.Prefix) net.IPNet {
+	return net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// Statuses returns the network-status entries of a pod's records, in attach
+// order (NPWG v1.3 section 5, in the form in which Multus writes them).
+func Statuses(records []Record) []NetworkStatus {
+	var out []NetworkStatus
+	for _, rec := range records {
+		res, err := resultOf(rec)
+		if err != nil {
+			res = &current.Result{}
+		}
+		out = append(out, statusOf(rec, res)...)
+	}
+	return out
+}
+
+// statusOf makes one entry for each interface that the result has in the pod,
+// and at least one: a network that reports no interface still is attached.
+func statusOf(rec Record, res *current.Result) []NetworkStatus {
+	a := rec.Attachment
+	base := NetworkStatus{Name: a.Network, DNS: netconf.DNS(res.DNS), Gateway: gateways(res), DeviceInfo: deviceInfo(a)}
+	var out []NetworkStatus
+	var index []int // index[i] is the result's interface behind out[i]
+	for i, in := range res.Interfaces {
+		if in.Sandbox == "" && len(res.Interfaces) > 1 {
+			continue
+		}
+		s := base
+		s.Interface, s.MAC, s.MTU = in.Name, in.Mac, in.Mtu
+		out, index = append(out, s), append(index, i)
+	}
+	if len(out) == 0 {
+		base.Interface = a.IfName
+		out, index = []NetworkStatus{base}, []int{0}
+	}
+	primary := -1
+	for _, ip := range res.IPs {
+		at := len(out) - 1
+		if ip.Interface != nil {
+			if k := slices.Index(index, *ip.Interface); k >= 0 {
+				at = k
+			}
+		}
+		out[at].IPs = append(out[at].IPs, ip.Address.IP.String())
+		if ip.Gateway != nil && primary < 0 {
+			primary = at
+		}
+	}
+	if a.Default {
+		out[max(primary, 0)].Default = true
+	}
+	return out
+}
+
+// gateways lists the gateways of the result's default routes.
+func gateways(res *current.Result) []string {
+	var out []string
+	for _, rt := range res.Routes {
+		if ones, _ := rt.Dst.Mask.Size(); ones == 0 && rt.Dst.IP.IsUnspecified() && rt.GW != nil {
+			out = append(out, rt.GW.String())
+		}
+	}
+	return out
+}
+
+// deviceInfo is the device-info specification 1.1.0 object of a PCI device.
+func deviceInfo(a Attachment) any {
+	if a.Device == "" || a.Default {
+		return nil
+	}
+	return map[string]any{"type": "pci", "version": "1.1.0", "pci": map[string]string{"pci-address": a.Device}}
+}
+
+func observedAddresses(rec Record) []Address {
+	res, err := resultOf(rec)
+	if err != nil {
+		return nil
+	}
+	var out []Address
+	for _, ip := range res.IPs {
+		addr, ok := netip.AddrFromSlice(ip.Address.IP)
+		if !ok {
+			continue
+		}
+		ones, _ := ip.Address.Mask.Size()
+		out = append(out, Address{Prefix: netip.PrefixFrom(addr.Unmap(), ones)})
+	}
+	return out
+}

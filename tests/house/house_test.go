@@ -1,0 +1,217 @@
+package house
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/tendril-cni/tendril"
+
+// topLevel is what a reader finds first; a new entry is a decision, not an
+// accident.
+var topLevel = []string{
+	".ci", ".git", ".gitignore", ".lab", "bin",
+	"ARCHITECTURE.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md",
+	"cmd", "cni", "deployment", "deviceplugin", "docs", "go.mod", "go.sum",
+	"ipam", "tests", "vf", "webhook",
+}
+
+// rule says what packages under From must not import. From and Not are import
+// paths; a path inside the module is written without it. A Not that ends in /
+// means everything below.
+type rule struct {
+	From   string
+	Not    []string
+	Except []string
+	Reason string
+}
+
+var rules = []rule{
+	{From: "vf", Not: []string{"cni/", "deviceplugin/", "ipam/", "k8s.io/", "github.com/vishvananda/netlink", "os"},
+		Except: []string{"cni/refusal"},
+		Reason: "the pure root of VFs: whether a VF is in use reaches it as a function wired by cmd"},
+	{From: "vf/sysfs", Not: []string{"cni/", "deviceplugin/", "k8s.io/"}, Except: []string{"cni/refusal"},
+		Reason: "reads the kernel; policy and pods are not its business"},
+	{From: "vf/link", Not: []string{"cni/", "deviceplugin/", "k8s.io/"}, Except: []string{"cni/refusal"},
+		Reason: "writes VF attributes; policy and pods are not its business"},
+	{From: "ipam", Not: []string{"cni/", "k8s.io/", "go.etcd.io/", "os", "github.com/vishvananda/netlink"}, Except: []string{"cni/refusal"},
+		Reason: "the pure root of addresses: storage and Kubernetes are adapters"},
+	{From: "cni/netconf", Not: []string{"cni/", "k8s.io/", "os", "github.com/vishvananda/netlink"}, Except: []string{"cni/refusal"},
+		Reason: "strict parsing is pure, so that the webhook and lint can use it anywhere"},
+	{From: "cni", Not: []string{"cni/", "vf/", "deviceplugin/", "k8s.io/", "github.com/vishvananda/netlink"},
+		Except: []string{"cni/netconf", "cni/refusal", "cni/journal"},
+		Reason: "the engine decides and records; the kernel and the API server are behind its small interfaces"},
+	{From: "cni/journal", Not: []string{"cni/", "ipam", "vf/", "k8s.io/"},
+		Reason: "stores bytes; what a step means is the engine's"},
+	{From: "cni/rpc", Not: []string{"cni/", "ipam", "vf/", "k8s.io/", "github.com/"}, Except: []string{},
+		Reason: "linked into the shim, which is the standard library alone"},
+	{From: "cmd/tendril", Not: []string{"cni/", "ipam", "vf/", "k8s.io/", "github.com/", "golang.org/x/", "net/http"}, Except: []string{"cni/rpc"},
+		Reason: "started for every CNI call: small and fast"},
+	{From: "cni/macvlan", Not: []string{"cni/ipvlan", "cni/sriov", "ipam", "k8s.io/"}, Reason: "one kind each: drivers do not know each other, addresses are given to them"},
+	{From: "cni/ipvlan", Not: []string{"cni/macvlan", "cni/sriov", "ipam", "k8s.io/"}, Reason: "one kind each: drivers do not know each other, addresses are given to them"},
+	{From: "cni/sriov", Not: []string{"cni/macvlan", "cni/ipvlan", "ipam", "k8s.io/"}, Reason: "one kind each: drivers do not know each other, addresses are given to them"},
+	{From: "cni/netns", Not: []string{"cni/macvlan", "cni/ipvlan", "cni/sriov", "ipam", "k8s.io/"}, Reason: "moves and makes links for whoever asks"},
+	{From: "cni/delegate", Not: []string{"cni/macvlan", "cni/ipvlan", "cni/sriov", "ipam", "k8s.io/"}, Reason: "runs other people's plugins, not ours"},
+	{From: "cni/kube", Not: []string{"cni/macvlan", "cni/ipvlan", "cni/sriov", "cni/netns", "github.com/vishvananda/netlink"}, Reason: "talks to the API server; the kernel is not its business"},
+	{From: "deviceplugin", Not: []string{"cni/", "ipam", "k8s.io/client-go"}, Except: []string{"cni/refusal"},
+		Reason: "serves the kubelet from the inventory; it needs neither pods nor the API server"},
+	{From: "webhook", Not: []string{"github.com/vishvananda/netlink", "vf/sysfs", "vf/link", "cni/netns"}, Reason: "runs where there is no NIC"},
+}
+
+func TestTopLevel(t *testing.T) {
+	entries, err := os.ReadDir(root(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !slices.Contains(topLevel, e.Name()) {
+			t.Errorf("%s stands at the top level: the top level is fixed, put it below one of %v", e.Name(), topLevel)
+		}
+	}
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	for dir, files := range packages(t) {
+		for _, r := range rules {
+			if dir != r.From {
+				continue
+			}
+			for name, f := range files {
+				if strings.HasSuffix(name, "_test.go") {
+					continue
+				}
+				for _, path := range imports(f) {
+					if r.forbids(path) {
+						t.Errorf("%s/%s imports %s: %s", dir, name, path, r.Reason)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestEveryRuleHasAPackage(t *testing.T) {
+	all := packages(t)
+	for _, r := range rules {
+		if len(all[r.From]) == 0 {
+			t.Errorf("rule for %s guards nothing: the package is gone", r.From)
+		}
+		if r.Reason == "" {
+			t.Errorf("rule for %s has no reason", r.From)
+		}
+	}
+}
+
+func TestOnlyCommandsWire(t *testing.T) {
+	for dir, files := range packages(t) {
+		for name, f := range files {
+			for _, path := range imports(f) {
+				inner, ours := strings.CutPrefix(path, module+"/")
+				if ours && strings.HasPrefix(inner, "cmd/") && !strings.HasPrefix(dir, "cmd/") && !strings.HasPrefix(dir, "tests/") {
+					t.Errorf("%s/%s imports %s: only commands and tests may depend on commands", dir, name, path)
+				}
+				if ours && strings.HasPrefix(inner, "tests/") && !strings.HasPrefix(dir, "tests/") && !strings.HasSuffix(name, "_test.go") {
+					t.Errorf("%s/%s imports %s: tests may know the product, not the other way round", dir, name, path)
+				}
+			}
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItOwns(t *testing.T) {
+	for dir, files := range packages(t) {
+		documented := false
+		for _, f := range files {
+			documented = documented || f.Doc != nil && len(f.Doc.Text()) > 20
+		}
+		if !documented {
+			t.Errorf("%s has no package comment (doc.go): what it owns, its invariants, who may call it at once", dir)
+		}
+	}
+}
+
+func TestNoHouseholdNames(t *testing.T) {
+	for dir := range packages(t) {
+		switch base := filepath.Base(dir); base {
+		case "util", "utils", "common", "types", "helpers", "manager", "misc":
+			t.Errorf("%s: a package is named for what it owns, %q owns nothing", dir, base)
+		}
+	}
+}
+
+func (r rule) forbids(path string) bool {
+	path, ours := strings.CutPrefix(path, module+"/")
+	match := func(pattern string) bool {
+		return path == strings.TrimSuffix(pattern, "/") || strings.HasSuffix(pattern, "/") && strings.HasPrefix(path, pattern)
+	}
+	if ours && slices.ContainsFunc(r.Except, match) {
+		return false
+	}
+	return slices.ContainsFunc(r.Not, match)
+}
+
+func imports(f *ast.File) []string {
+	var out []string
+	for _, i := range f.Imports {
+		out = append(out, strings.Trim(i.Path.Value, `"`))
+	}
+	return out
+}
+
+// packages parses every Go file of the module: folder -> file name -> syntax.
+func packages(t *testing.T) map[string]map[string]*ast.File {
+	t.Helper()
+	top := root(t)
+	out := map[string]map[string]*ast.File{}
+	err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if n := d.Name(); n == ".git" || n == ".lab" || n == "bin" || n == "testdata" {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(path, ".go") {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		dir, err := filepath.Rel(top, filepath.Dir(path))
+		if err != nil {
+			return err
+		}
+		dir = filepath.ToSlash(dir)
+		if out[dir] == nil {
+			out[dir] = map[string]*ast.File{}
+		}
+		out[dir][filepath.Base(path)] = f
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func root(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "go.mod")); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
