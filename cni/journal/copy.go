@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -24,6 +25,7 @@ type copier struct {
 	log   *slog.Logger
 	dirty chan struct{}
 	quit  chan struct{}
+	end   sync.Once // closes quit
 	done  chan struct{}
 }
 
@@ -44,7 +46,7 @@ func (c *copier) wake() {
 
 // stop writes what is not yet copied and ends the goroutine.
 func (c *copier) stop() {
-	close(c.quit)
+	c.end.Do(func() { close(c.quit) })
 	<-c.done
 }
 

@@ -68,7 +68,7 @@ func Open(o Options) (*Journal, error) {
 	return j, nil
 }
 
-// Close writes the copy once more and closes the file.
+// Close writes what the copy lacks and closes the file. Closing twice is fine.
 func (j *Journal) Close() error {
 	if j.copier != nil {
 		j.copier.stop()
