@@ -100,6 +100,9 @@ func (e *Engine) prepare(ctx context.Context, r Request) ([]Record, error) {
 // gather collects what the plan is made from.
 func (e *Engine) gather(ctx context.Context, r Request) (w Wanted, err error) {
 	w = Wanted{ContainerID: r.ContainerID, IfName: r.IfName, Pod: r.pod(), CNIArgs: cniArgs(r)}
+	if w.RuntimeConfig, err = runtimeConfig(r); err != nil {
+		return w, err
+	}
 	if w.Netns, err = e.Namespaces.Identify(r.Netns); err != nil {
 		return w, fmt.Errorf("identify network namespace %s: %w", r.NetnsPath, err)
 	}

@@ -24,8 +24,11 @@ type Wanted struct {
 	IfName  string
 	Netns   Netns
 	CNIArgs string
-	Pod     PodRef
-	Default netconf.Network
+	// RuntimeConfig is the runtime's own (port mappings and the like): it is
+	// meant for the default network alone (NPWG v1.3 section 7.5).
+	RuntimeConfig map[string]json.RawMessage
+	Pod           PodRef
+	Default       netconf.Network
 	// Choices in the order of the annotation.
 	Choices []Choice
 	// Devices that the kubelet gave to the pod, by extended resource, in the
@@ -79,7 +82,7 @@ func (w Wanted) attachment(network netconf.Network, ifName string) Attachment {
 
 func (w Wanted) defaultAttachment() (Planned, error) {
 	a := w.attachment(w.Default, w.IfName)
-	a.Network, a.Default = w.Default.Name, true
+	a.Network, a.Default, a.RuntimeConfig = w.Default.Name, true, w.RuntimeConfig
 	p, err := native(a, nil)
 	return p, refusal.Name(err, fmt.Sprintf("default network %q", w.Default.Name))
 }

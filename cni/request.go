@@ -2,6 +2,8 @@ package cni
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"os"
 )
 
@@ -39,4 +41,15 @@ const (
 
 func (r Request) pod() PodRef {
 	return PodRef{Namespace: r.Args[argPodNamespace], Name: r.Args[argPodName], UID: r.Args[argPodUID]}
+}
+
+// runtimeConfig returns the capability arguments of the runtime's own call.
+func runtimeConfig(r Request) (map[string]json.RawMessage, error) {
+	var conf struct {
+		RuntimeConfig map[string]json.RawMessage `json:"runtimeConfig"`
+	}
+	if err := json.Unmarshal(r.Config, &conf); err != nil {
+		return nil, fmt.Errorf("decode configuration from the runtime: %w", err)
+	}
+	return conf.RuntimeConfig, nil
 }
