@@ -11,6 +11,7 @@ import (
 
 	"github.com/tendril-cni/tendril/cni/journal"
 	"github.com/tendril-cni/tendril/cni/netconf"
+	"github.com/tendril-cni/tendril/cni/refusal"
 	"github.com/tendril-cni/tendril/ipam"
 )
 
@@ -131,7 +132,7 @@ func (e *Engine) gather(ctx context.Context, r Request) (w Wanted, err error) {
 func (e *Engine) choices(ctx context.Context, pod Pod) ([]Choice, error) {
 	elements, err := netconf.ParseSelections(pod.Annotations[networksAnnotation], pod.Namespace)
 	if err != nil {
-		return nil, err
+		return nil, refusal.Name(err, "annotation "+networksAnnotation)
 	}
 	out := make([]Choice, 0, len(elements))
 	for _, el := range elements {

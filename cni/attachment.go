@@ -89,8 +89,11 @@ type Attachment struct {
 	Device   string `json:"device,omitempty"`
 	// MAC is the hardware address asked for, in lower-case colon form; empty
 	// lets the kernel choose.
-	MAC       string           `json:"mac,omitempty"`
-	Addresses []Address        `json:"addresses,omitempty"`
+	MAC       string    `json:"mac,omitempty"`
+	Addresses []Address `json:"addresses,omitempty"`
+	// Vouched says that Tendril's own IPAM guarantees that no one else has the
+	// addresses: IPv6 ones are then used without duplicate address detection.
+	Vouched   bool             `json:"vouched,omitempty"`
 	Routes    []Route          `json:"routes,omitempty"`
 	DNS       netconf.DNS      `json:"dns,omitzero"`
 	Selection *netconf.Element `json:"selection,omitempty"`

@@ -76,16 +76,20 @@ func (j *Journal) Close() error {
 	return j.db.Close()
 }
 
-// Update runs fn in a transaction and commits it if fn returns nil. step names
-// the transaction for logs and crash tests.
+// Update runs fn in a transaction and commits it if fn returns nil; an error of
+// fn is returned as it is. step names the transaction for errors and crash tests.
 func (j *Journal) Update(step string, fn func(*Tx) error) error {
+	var refused error
 	err := j.db.Update(func(tx *bolt.Tx) error {
-		if err := fn(&Tx{tx}); err != nil {
-			return err
+		if refused = fn(&Tx{tx}); refused != nil {
+			return refused
 		}
 		j.at("before " + step)
 		return nil
 	})
+	if refused != nil {
+		return refused
+	}
 	if err != nil {
 		return fmt.Errorf("journal %s: %w", step, err)
 	}

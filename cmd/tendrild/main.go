@@ -1,0 +1,80 @@
+// Command tendrild is the node daemon: meta-plugin, link drivers, addresses and
+// device plugin in one process. See ARCHITECTURE.md.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/tendril-cni/tendril/cmd/tendrild/install"
+	"github.com/tendril-cni/tendril/cmd/tendrild/node"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	cfg, level, done := flags()
+	if done {
+		return
+	}
+	cfg.Log = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	cfg.Log.Info("tendrild starts", "version", version, "node", cfg.NodeName)
+	if err := node.Run(ctx, cfg); err != nil {
+		cfg.Log.Error("tendrild ends", "error", err)
+		os.Exit(1)
+	}
+}
+
+// flags reads the command line. done means that the answer was printed.
+func flags() (cfg node.Config, level slog.Level, done bool) {
+	fs := flag.NewFlagSet("tendrild", flag.ExitOnError)
+	host, _ := os.Hostname()
+	fs.StringVar(&cfg.ConfigFile, "config", "", "file with the device pools (config.json of the SR-IOV network device plugin)")
+	fs.StringVar(&cfg.NodeName, "node-name", envOr("NODE_NAME", host), "name of this node's Node object")
+	fs.StringVar(&cfg.Kubeconfig, "kubeconfig", "", "kubeconfig file; empty for the in-cluster configuration")
+	fs.StringVar(&cfg.RunDir, "run-dir", "/run/tendril", "directory of the socket and the journal, on a tmpfs")
+	fs.StringVar(&cfg.StateDir, "state-dir", "/var/lib/tendril", "directory of the journal's copy on disk")
+	fs.StringVar(&cfg.SysfsRoot, "sysfs-root", "/sys", "where sysfs is mounted")
+	fs.StringVar(&cfg.KubeletRoot, "kubelet-root", "/var/lib/kubelet", "the kubelet's root directory")
+	fs.StringVar(&cfg.CNIBinDir, "cni-bin-dir", "/opt/cni/bin", "the runtime's CNI binary directory")
+	fs.StringVar(&cfg.CNIConfDir, "cni-conf-dir", "/etc/cni/net.d", "the runtime's CNI configuration directory")
+	fs.StringVar(&cfg.MetricsAddr, "metrics-addr", "", "host:port for /healthz, /readyz and /metrics; empty for none")
+	fs.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	show := fs.Bool("version", false, "print the version")
+	_ = fs.Parse(os.Args[1:]) // ExitOnError
+	if *show {
+		fmt.Println("tendrild", version)
+	}
+	cfg.Shim = shimBeside()
+	return cfg, level, *show
+}
+
+// shimBeside finds the shim next to this executable, where the image and
+// `make build` put it.
+func shimBeside() string {
+	self, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	path := filepath.Join(filepath.Dir(self), install.ShimName)
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
+}
+
+func envOr(name, otherwise string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return otherwise
+}

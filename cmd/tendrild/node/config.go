@@ -1,0 +1,55 @@
+package node
+
+import (
+	"log/slog"
+	"path/filepath"
+
+	"github.com/tendril-cni/tendril/cni/refusal"
+)
+
+// Config is what the flags of tendrild say. Paths are as the daemon sees them.
+type Config struct {
+	// ConfigFile holds the device pools in the format of the SR-IOV network
+	// device plugin; empty for none.
+	ConfigFile string
+	NodeName   string
+	// Kubeconfig is empty for the in-cluster configuration.
+	Kubeconfig  string
+	RunDir      string
+	StateDir    string
+	SysfsRoot   string
+	KubeletRoot string
+	CNIBinDir   string
+	CNIConfDir  string
+	// MetricsAddr is host:port of the health and metrics endpoint; empty for none.
+	MetricsAddr string
+	// Shim is the executable that is installed into CNIBinDir; empty to leave
+	// that directory alone.
+	Shim string
+	Log  *slog.Logger
+	// OnStep is called around each journal transaction (crash tests).
+	OnStep func(point string)
+}
+
+// Socket is the path on which the shim finds the daemon.
+func (c Config) Socket() string { return filepath.Join(c.RunDir, "tendril.sock") }
+
+func (c Config) journal() string     { return filepath.Join(c.RunDir, "journal.db") }
+func (c Config) journalCopy() string { return filepath.Join(c.StateDir, "journal.db") }
+func (c Config) resultCache() string { return filepath.Join(c.RunDir, "cni-cache") }
+
+// validate names the first flag that cannot work.
+func (c Config) validate() error {
+	for flag, path := range map[string]string{
+		"--run-dir": c.RunDir, "--state-dir": c.StateDir, "--sysfs-root": c.SysfsRoot,
+		"--kubelet-root": c.KubeletRoot, "--cni-bin-dir": c.CNIBinDir, "--cni-conf-dir": c.CNIConfDir,
+	} {
+		if !filepath.IsAbs(path) {
+			return refusal.New("tendrild", flag, path, "an absolute path")
+		}
+	}
+	if c.NodeName == "" {
+		return refusal.New("tendrild", "--node-name", "", "the name of this node's Node object")
+	}
+	return nil
+}

@@ -1,0 +1,13 @@
+// Package node is tendrild without its flags: it wires the journal, the engine,
+// the drivers, the caches, the device plugin and the socket into one run group,
+// and owns nothing but that wiring.
+//
+// Invariants:
+//
+//  1. The socket is served only after the caches are filled and the recovery is
+//     done, and the CNI configuration is written only after that: whoever can
+//     call gets an answer from a complete view.
+//  2. Every goroutine belongs to the run group of [Run] and ends with it.
+//
+// Run may be called once per process and directory.
+package node

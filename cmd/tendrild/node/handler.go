@@ -1,0 +1,148 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/tendril-cni/tendril/cni"
+	"github.com/tendril-cni/tendril/cni/rpc"
+)
+
+// handler answers the shim: it translates between the wire and the engine.
+type handler struct {
+	engine *cni.Engine
+	log    *slog.Logger
+}
+
+// Handle implements rpc.Handler.
+func (h handler) Handle(ctx context.Context, call *rpc.Call) rpc.Reply {
+	start := time.Now()
+	log := h.log.With("call", call.ID, "command", call.Command, "container", call.ContainerID, "ifname", call.IfName)
+	out, err := h.serve(ctx, call)
+	if err != nil {
+		log.Error("call refused", "args", call.Args, "took", time.Since(start), "error", err)
+		return refuse(err, confVersion(call.StdinData))
+	}
+	log.Debug("call served", "took", time.Since(start))
+	return rpc.Reply{Stdout: out}
+}
+
+func (h handler) serve(ctx context.Context, call *rpc.Call) ([]byte, error) {
+	req := cni.Request{
+		ContainerID: call.ContainerID, IfName: call.IfName, NetnsPath: call.NetnsPath, Netns: call.Netns,
+		Args: pairs(call.Args), Path: call.Path, Config: call.StdinData, Run: runner(call),
+	}
+	switch call.Command {
+	case "ADD":
+		return h.add(ctx, req)
+	case "DEL":
+		return nil, h.engine.Del(ctx, req)
+	case "CHECK":
+		return nil, h.engine.Check(ctx, req)
+	case "STATUS":
+		return nil, h.engine.Status(ctx)
+	case "GC":
+		return nil, h.engine.GC(ctx, req)
+	}
+	return nil, &types.Error{Code: types.ErrInvalidEnvironmentVariables,
+		Msg: fmt.Sprintf("CNI_COMMAND %q is not allowed; allowed: ADD, DEL, CHECK, STATUS, GC, VERSION", call.Command)}
+}
+
+func (h handler) add(ctx context.Context, req cni.Request) ([]byte, error) {
+	if req.Netns == nil {
+		return nil, &types.Error{Code: types.ErrInvalidEnvironmentVariables,
+			Msg: fmt.Sprintf("CNI_NETNS %q is not allowed; allowed: the path of a network namespace that exists", req.NetnsPath)}
+	}
+	res, err := h.engine.Add(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	converted, err := res.GetAsVersion(confVersion(req.Config))
+	if err != nil {
+		return nil, &types.Error{Code: types.ErrIncompatibleCNIVersion, Msg: err.Error()}
+	}
+	return json.Marshal(converted)
+}
+
+// runner has the shim run plugins for this call.
+func runner(call *rpc.Call) cni.Runner {
+	return func(ctx context.Context, plugin string, stdin []byte, env []string) ([]byte, error) {
+		res, err := call.Exec(ctx, rpc.ExecRequest{Plugin: plugin, Stdin: stdin, Env: env, TimeoutMillis: millis(ctx)})
+		if err != nil {
+			return nil, err
+		}
+		return res.Stdout, outcome(plugin, res)
+	}
+}
+
+// outcome turns a plugin's end into an error, with the error object that the
+// plugin printed where it did (CNI specification, section "Error").
+func outcome(plugin string, res rpc.ExecResult) error {
+	if res.Error != "" {
+		return fmt.Errorf("run plugin %s: %s", plugin, res.Error)
+	}
+	if res.ExitCode == 0 {
+		return nil
+	}
+	e := &types.Error{}
+	if json.Unmarshal(res.Stdout, e) == nil && e.Msg != "" {
+		return e
+	}
+	return fmt.Errorf("plugin %s ended with code %d and no error object: %s%s", plugin, res.ExitCode,
+		strings.TrimSpace(string(res.Stdout)), strings.TrimSpace(string(res.Stderr)))
+}
+
+func millis(ctx context.Context) int64 {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return 0
+	}
+	return max(time.Until(deadline).Milliseconds(), 1)
+}
+
+// refuse makes the error object that the shim prints.
+func refuse(err error, cniVersion string) rpc.Reply {
+	var typed *types.Error
+	if !errors.As(err, &typed) || typed.Msg != err.Error() {
+		typed = cni.Wire(err)
+	}
+	out, merr := json.Marshal(struct {
+		CNIVersion string `json:"cniVersion"`
+		Code       uint   `json:"code"`
+		Msg        string `json:"msg"`
+		Details    string `json:"details,omitempty"`
+	}{cniVersion, typed.Code, typed.Msg, typed.Details})
+	if merr != nil {
+		out = []byte(`{"code":999,"msg":"the error could not be encoded"}`)
+	}
+	return rpc.Reply{Stdout: out, ExitCode: 1}
+}
+
+// confVersion is the version in which the runtime wants its answer.
+func confVersion(conf []byte) string {
+	var v version.ConfigDecoder
+	got, err := v.Decode(conf)
+	if err != nil || got == "" {
+		return "0.1.0"
+	}
+	return got
+}
+
+// pairs splits CNI_ARGS. A pair without "=" has an empty value.
+func pairs(args string) map[string]string {
+	out := map[string]string{}
+	for p := range strings.SplitSeq(args, ";") {
+		if k, v, _ := strings.Cut(p, "="); k != "" {
+			out[k] = v
+		}
+	}
+	return out
+}
