@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"path/filepath"
 
+	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/refusal"
 )
 
@@ -27,6 +28,10 @@ type Config struct {
 	// that directory alone.
 	Shim string
 	Log  *slog.Logger
+	// Cluster and Report replace the API server, for a machine without
+	// Kubernetes. Both or neither.
+	Cluster cni.Cluster
+	Report  cni.Reporter
 	// OnStep is called around each journal transaction (crash tests).
 	OnStep func(point string)
 }

@@ -1,0 +1,164 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/record"
+
+	"github.com/tendril-cni/tendril/cni"
+)
+
+// component is the source of events and the owner of written fields.
+const component = "tendril"
+
+// Reasons of events. The first two are those of Multus, the third is that of the
+// multus-dynamic-networks-controller: what people look for.
+const (
+	reasonAdded     = "AddedInterface"
+	reasonNoNetwork = "NoNetworkFound"
+	reasonFailed    = "FailedAddingInterface"
+)
+
+// mostMessage is what the API server takes (core/v1 Event validation), in bytes.
+const mostMessage = 1024
+
+// Added emits a Normal event AddedInterface in the words of Multus.
+func (r *Reporter) Added(pod cni.PodRef, network, ifName string, addresses []cni.Address) {
+	texts := make([]string, len(addresses))
+	for i, a := range addresses {
+		texts[i] = a.Prefix.String()
+	}
+	r.emit(pod, corev1.EventTypeNormal, reasonAdded, fmt.Sprintf("Add %s %v from %s", ifName, texts, network))
+}
+
+// Refused emits a Warning event with the text of err: NoNetworkFound when a
+// NetworkAttachmentDefinition does not exist, FailedAddingInterface otherwise.
+func (r *Reporter) Refused(pod cni.PodRef, err error) {
+	reason := reasonFailed
+	if errors.Is(err, errNoNetwork) {
+		reason = reasonNoNetwork
+	}
+	r.emit(pod, corev1.EventTypeWarning, reason, err.Error())
+}
+
+func (r *Reporter) emit(pod cni.PodRef, kind, reason, message string) {
+	if pod.Name == "" || pod.Namespace == "" {
+		return // a call that is of no pod
+	}
+	if len(message) > mostMessage {
+		message = message[:mostMessage-3] + "..."
+	}
+	now := metav1.Now()
+	event := &corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: fmt.Sprintf("%s.%x", pod.Name, now.UnixNano())},
+		InvolvedObject: corev1.ObjectReference{
+			APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: types.UID(pod.UID),
+		},
+		Type: kind, Reason: reason, Message: message, Count: 1, FirstTimestamp: now, LastTimestamp: now,
+		Source:              corev1.EventSource{Component: component, Host: r.node},
+		ReportingController: component, ReportingInstance: r.node,
+	}
+	select {
+	case r.events <- event:
+	default:
+		r.log.Warn("event dropped, too many wait", "pod", pod, "reason", reason, "message", message)
+	}
+}
+
+// writeEvents sends events until ctx ends, and then those that wait.
+func (r *Reporter) writeEvents(ctx, work context.Context) {
+	// As client-go's recorder: repetitions become a count, floods are cut.
+	correlator := record.NewEventCorrelatorWithOptions(record.CorrelatorOptions{})
+	for {
+		select {
+		case event := <-r.events:
+			r.writeEvent(work, correlator, event)
+			continue
+		default:
+		}
+		select {
+		case event := <-r.events:
+			r.writeEvent(work, correlator, event)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// eventTries and eventPause: an event is worth a few attempts, the API server
+// being restarted, but it must not hold up those behind it for long.
+const (
+	eventTries = 5
+	eventPause = time.Second
+)
+
+func (r *Reporter) writeEvent(ctx context.Context, correlator *record.EventCorrelator, event *corev1.Event) {
+	result, err := correlator.EventCorrelate(event)
+	if err != nil || result.Skip {
+		return // said often enough
+	}
+	for try := 1; ; try++ {
+		written, err := r.sink.write(ctx, result)
+		if err == nil {
+			correlator.UpdateState(written)
+			return
+		}
+		// An answer is final: the namespace is being deleted, the event is not
+		// allowed. No answer may get better.
+		status := apierrors.APIStatus(nil)
+		if errors.As(err, &status) && !apierrors.IsTooManyRequests(err) && !apierrors.IsServerTimeout(err) || try == eventTries {
+			r.log.Warn("event not written", "pod", event.Namespace+"/"+event.InvolvedObject.Name, "reason", event.Reason, "message", event.Message, "error", err)
+			return
+		}
+		select {
+		case <-time.After(eventPause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// sink writes events. It is a bare REST client, since client-go's set of typed
+// clients would bring every API type into the daemon's memory.
+type sink struct {
+	client rest.Interface
+}
+
+func newSink(config *rest.Config) (sink, error) {
+	scheme := runtime.NewScheme()
+	if err := corev1.AddToScheme(scheme); err != nil {
+		return sink{}, err
+	}
+	config = rest.CopyConfig(config)
+	config.APIPath, config.GroupVersion = "/api", &corev1.SchemeGroupVersion
+	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	client, err := rest.RESTClientFor(config)
+	return sink{client: client}, err
+}
+
+// write creates an event, or raises the count of one that was written before.
+func (s sink) write(ctx context.Context, c *record.EventCorrelateResult) (*corev1.Event, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	written := &corev1.Event{}
+	if c.Event.Count > 1 {
+		err := s.client.Patch(types.StrategicMergePatchType).Namespace(c.Event.Namespace).Resource("events").
+			Name(c.Event.Name).Body(c.Patch).Do(ctx).Into(written)
+		if !apierrors.IsNotFound(err) {
+			return written, err
+		}
+		// The first one has expired; this one takes its place.
+		c.Event.ResourceVersion = ""
+	}
+	err := s.client.Post().Namespace(c.Event.Namespace).Resource("events").Body(c.Event).Do(ctx).Into(written)
+	return written, err
+}

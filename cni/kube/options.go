@@ -1,0 +1,40 @@
+package kube
+
+import (
+	"time"
+
+	"k8s.io/client-go/rest"
+)
+
+// Options say how hard the API server may be asked. The zero value has the
+// defaults.
+type Options struct {
+	// QPS and Burst bound the requests of one Cache or Reporter per second; 50
+	// each by default, as in Multus. A negative QPS is no bound.
+	QPS   float32
+	Burst int
+	// DefinitionWait is how long a definition may be missing before it is taken
+	// for unknown: pods are often created in one breath with their networks. 2 s
+	// by default.
+	DefinitionWait time.Duration
+}
+
+func (o Options) withDefaults() Options {
+	if o.QPS == 0 {
+		o.QPS = 50
+	}
+	if o.Burst == 0 {
+		o.Burst = 50
+	}
+	if o.DefinitionWait == 0 {
+		o.DefinitionWait = 2 * time.Second
+	}
+	return o
+}
+
+// limit returns a copy of config with the bounds of o.
+func (o Options) limit(config *rest.Config) *rest.Config {
+	c := rest.CopyConfig(config)
+	c.QPS, c.Burst, c.RateLimiter = o.QPS, o.Burst, nil
+	return rest.AddUserAgent(c, "tendrild")
+}
