@@ -1,0 +1,280 @@
+package deviceplugin
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tendril-cni/tendril/cni/refusal"
+	"github.com/tendril-cni/tendril/vf"
+)
+
+// Inventory is where the functions of this machine come from.
+type Inventory interface {
+	// Snapshot returns the newest inventory, nil before the first scan.
+	Snapshot() *vf.Snapshot
+	// Subscribe returns a channel that gets a value after each change (several
+	// changes may share one) and a func that ends the subscription.
+	Subscribe() (<-chan struct{}, func())
+}
+
+// Options are what a Plugin is made of.
+type Options struct {
+	// KubeletRoot is the kubelet's directory (/var/lib/kubelet), at the path at
+	// which the kubelet itself has it. Required.
+	KubeletRoot string
+	// Config is the configuration to begin with; the zero Config has no pools.
+	Config Config
+	// Inventory is required.
+	Inventory Inventory
+	// Log is required.
+	Log *slog.Logger
+	// HostOwns is Host.Owns. It is called from Run's goroutine.
+	HostOwns func(vf.PF) string
+	// Unfit is Host.Unfit. It is called from Run's goroutine; call Refresh when
+	// its answers change.
+	Unfit func(vf.Addr) string
+	// OnAllocate is told of each Allocation before the kubelet gets its answer.
+	// It may be called concurrently. May be nil.
+	OnAllocate func(Allocation)
+	// DeviceInfoDir is where device-info files for Multus-style consumers go
+	// (/var/run/k8s.cni.cncf.io/devinfo/dp); empty for none.
+	DeviceInfoDir string
+	// Dev is the directory of device nodes, /dev when empty.
+	Dev string
+}
+
+// Plugin serves all pools to the kubelet.
+type Plugin struct {
+	opts        Options
+	kubelet     kubelet
+	allocations Allocations
+
+	config atomic.Pointer[Config]
+	pools  atomic.Pointer[[]Pool]
+	// again asks Run's goroutine to look at everything anew.
+	again chan struct{}
+
+	// The rest belongs to Run's goroutine.
+
+	endpoints map[string]*endpoint
+	files     infoFiles
+}
+
+// New returns a Plugin that does nothing until Run. It refuses options without
+// the required parts.
+func New(o Options) (*Plugin, error) {
+	switch {
+	case !filepath.IsAbs(o.KubeletRoot):
+		return nil, refusal.New("device plugin", "KubeletRoot", o.KubeletRoot, "an absolute path")
+	case o.Inventory == nil:
+		return nil, refusal.New("device plugin", "Inventory", nil, "an inventory")
+	case o.Log == nil:
+		return nil, refusal.New("device plugin", "Log", nil, "a logger")
+	}
+	if o.Dev == "" {
+		o.Dev = "/dev"
+	}
+	if o.OnAllocate == nil {
+		o.OnAllocate = func(Allocation) {}
+	}
+	p := &Plugin{
+		opts: o, kubelet: kubelet{root: filepath.Clean(o.KubeletRoot)},
+		again: make(chan struct{}, 1), endpoints: map[string]*endpoint{},
+		files: infoFiles{dir: o.DeviceInfoDir, log: o.Log},
+	}
+	p.config.Store(&o.Config)
+	return p, nil
+}
+
+// Reload replaces the configuration. Pools that are in both stay registered,
+// the others go and come.
+func (p *Plugin) Reload(cfg Config) {
+	p.config.Store(&cfg)
+	p.Refresh()
+}
+
+// Refresh makes the pools anew, for changes that no snapshot shows. It does not
+// wait for that.
+func (p *Plugin) Refresh() {
+	select {
+	case p.again <- struct{}{}:
+	default:
+	}
+}
+
+// Pools returns the pools served at this moment, in file order; none before the
+// first inventory. They must not be changed.
+func (p *Plugin) Pools() []Pool {
+	if now := p.pools.Load(); now != nil {
+		return *now
+	}
+	return nil
+}
+
+// Allocations returns the record of what was allocated. The caller may add what
+// it kept from before a restart.
+func (p *Plugin) Allocations() *Allocations { return &p.allocations }
+
+// Run serves until ctx ends, and returns nil then, with all sockets removed and
+// all goroutines over. A kubelet that is not there is waited for.
+func (p *Plugin) Run(ctx context.Context) error {
+	changed, unsubscribe := p.opts.Inventory.Subscribe()
+	defer unsubscribe()
+	group, ctx := errgroup.WithContext(ctx)
+	stirred := make(chan struct{}, 1)
+	group.Go(func() error {
+		p.kubelet.watch(ctx, p.opts.Log, func() {
+			select {
+			case stirred <- struct{}{}:
+			default:
+			}
+		})
+		return nil
+	})
+	group.Go(func() error {
+		p.serve(ctx, group, changed, stirred)
+		return nil
+	})
+	return group.Wait()
+}
+
+// serve owns the pools and the endpoints.
+func (p *Plugin) serve(ctx context.Context, group *errgroup.Group, changed, stirred <-chan struct{}) {
+	for {
+		p.update(ctx, group)
+		select {
+		case <-ctx.Done():
+			return
+		case _, open := <-changed:
+			if !open {
+				changed = nil
+			}
+		case <-p.again:
+		case <-stirred:
+			// The kubelet's directories say nothing about pools, but this comes
+			// at every sweep, which is when device nodes and device-info files
+			// are looked at again.
+			for _, e := range p.endpoints {
+				e.poke()
+			}
+		}
+	}
+}
+
+// update brings the endpoints in line with configuration and inventory.
+func (p *Plugin) update(ctx context.Context, group *errgroup.Group) {
+	snap := p.opts.Inventory.Snapshot()
+	if snap == nil {
+		return
+	}
+	pools := Pools(*p.config.Load(), snap, p.host())
+	p.pools.Store(&pools)
+	p.retire(pools)
+	changed := false
+	for i := range pools {
+		pool := &pools[i]
+		e, ok := p.endpoints[pool.Name()]
+		switch {
+		case !ok:
+			p.report(&Pool{}, pool)
+			p.endpoints[pool.Name()] = p.start(ctx, group, pool)
+			changed = true
+		case !e.feed.now.Load().pool.same(pool):
+			p.report(e.feed.now.Load().pool, pool)
+			e.feed.publish(pool)
+			changed = true
+		}
+	}
+	p.files.sync(pools, changed)
+}
+
+func (p *Plugin) host() Host {
+	return Host{
+		Owns: p.opts.HostOwns, Unfit: p.opts.Unfit,
+		VhostNet: exists(filepath.Join(p.opts.Dev, "vhost-net")),
+		Tun:      exists(filepath.Join(p.opts.Dev, "net", "tun")),
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func (p *Plugin) start(ctx context.Context, group *errgroup.Group, pool *Pool) *endpoint {
+	ctx, cancel := context.WithCancel(ctx)
+	e := &endpoint{
+		resource: pool.Resource, kubelet: p.kubelet, feed: newFeed(pool), log: p.opts.Log,
+		allocated: p.allocated, wake: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{}),
+	}
+	group.Go(func() error {
+		e.run(ctx)
+		return nil
+	})
+	return e
+}
+
+// retire takes down the endpoints whose resource is gone. It waits for them, so
+// that the same resource can come back at once.
+func (p *Plugin) retire(pools []Pool) {
+	keep := map[string]bool{}
+	for i := range pools {
+		keep[pools[i].Name()] = true
+	}
+	var leaving []*endpoint
+	for name, e := range p.endpoints {
+		if !keep[name] {
+			e.cancel()
+			leaving = append(leaving, e)
+			delete(p.endpoints, name)
+		}
+	}
+	for _, e := range leaving {
+		<-e.done
+		p.opts.Log.Info("resource withdrawn", "resource", e.resource.String())
+	}
+}
+
+func (p *Plugin) allocated(a Allocation) {
+	p.allocations.Add(a)
+	p.opts.OnAllocate(a)
+}
+
+// report logs what a person would want to know about a pool that changed.
+func (p *Plugin) report(old, pool *Pool) {
+	log := p.opts.Log.With("resource", pool.Name())
+	log.Info("pool changed", "devices", len(pool.Devices), "before", len(old.Devices))
+	for _, d := range pool.Devices {
+		before, known := old.Device(d.ID)
+		if known && before == d {
+			continue
+		}
+		if !d.Healthy() {
+			log.Warn("device unhealthy", "pci", d.ID, "cause", d.Cause)
+		} else if known && !before.Healthy() {
+			log.Info("device healthy", "pci", d.ID)
+		}
+		if !known && d.Index < 0 {
+			log.Warn("a whole physical function is offered", "pf", d.ID)
+		}
+		if !known && d.VhostNet && !(pool.host.VhostNet && pool.host.Tun) {
+			log.Warn("needVhostNet, but the host lacks a node", "pci", d.ID, "vhost-net", pool.host.VhostNet, "tun", pool.host.Tun)
+		}
+	}
+	if len(pool.Overlaps) != len(old.Overlaps) && len(pool.Overlaps) > 0 {
+		// One line: a resource for "all the rest" overlaps on purpose.
+		log.Warn("devices selected that earlier resources have", "devices", len(pool.Overlaps), "pools", owners(pool))
+	}
+}
+
+func owners(p *Pool) []string {
+	names := slices.Sorted(maps.Values(p.Overlaps))
+	return slices.Compact(names)
+}

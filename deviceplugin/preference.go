@@ -1,0 +1,115 @@
+package deviceplugin
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/tendril-cni/tendril/cni/refusal"
+	"github.com/tendril-cni/tendril/vf"
+)
+
+// Prefer chooses size devices out of available, all of must among them
+// (GetPreferredAllocation). Devices of one NUMA node go together first, unless
+// the resource excludes topology; within a node, VFs of one PF. Of the nodes
+// and PFs that are enough on their own, the one with the least left over is
+// used up first, so that larger requests find whole ones later. Devices of one
+// PF go in the order of their addresses, and so does every tie.
+//
+// It refuses ids outside the pool, a must that is not available or too long,
+// and a size above what is available.
+func (p *Pool) Prefer(available, must []string, size int) ([]string, error) {
+	free, err := p.lookup(available)
+	if err != nil {
+		return nil, err
+	}
+	chosen, err := p.lookup(must)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range chosen {
+		if !slices.Contains(free, d) {
+			return nil, p.refuse(d.ID, "a device that is available")
+		}
+	}
+	if size < len(chosen) || size > len(free) {
+		return nil, refusal.New(fmt.Sprintf("resource %q", p.Name()), "allocationSize", size,
+			fmt.Sprintf("%d..%d, the devices that must be among them and those available", len(chosen), len(free)))
+	}
+	for len(chosen) < size {
+		rest := without(free, chosen)
+		near := p.nearest(rest, chosen, size-len(chosen))
+		chosen = append(chosen, near[:min(len(near), size-len(chosen))]...)
+	}
+	ids := make([]string, len(chosen))
+	for i, d := range chosen {
+		ids[i] = d.ID
+	}
+	return ids, nil
+}
+
+// nearest picks the group of rest from which the next devices come: first the
+// NUMA node, then the PF within it.
+func (p *Pool) nearest(rest, chosen []Device, want int) []Device {
+	if !p.Resource.ExcludeTopology {
+		rest = bestGroup(rest, chosen, want, func(d Device) int { return d.NUMANode })
+	}
+	return bestGroup(rest, chosen, want, func(d Device) vf.Addr { return d.PF })
+}
+
+// bestGroup splits rest by key and returns one group: one that chosen has
+// devices in, else the smallest that is enough, else the largest.
+func bestGroup[K comparable](rest, chosen []Device, want int, key func(Device) K) []Device {
+	var order []K
+	groups := map[K][]Device{}
+	for _, d := range rest {
+		k := key(d)
+		if groups[k] == nil {
+			order = append(order, k)
+		}
+		groups[k] = append(groups[k], d)
+	}
+	inUse := map[K]int{}
+	for _, d := range chosen {
+		inUse[key(d)]++
+	}
+	slices.SortStableFunc(order, func(a, b K) int {
+		if c := cmp.Compare(inUse[b], inUse[a]); c != 0 {
+			return c
+		}
+		return bySize(len(groups[a]), len(groups[b]), want)
+	})
+	return groups[order[0]]
+}
+
+// bySize puts sizes that are enough before others, the smallest of them first;
+// of those that are not enough the largest comes first.
+func bySize(a, b, want int) int {
+	switch {
+	case a >= want && b >= want:
+		return cmp.Compare(a, b)
+	case a < want && b < want:
+		return cmp.Compare(b, a)
+	case a >= want:
+		return -1
+	}
+	return 1
+}
+
+// lookup returns the devices with these ids by address, each once.
+func (p *Pool) lookup(ids []string) ([]Device, error) {
+	var list []Device
+	for _, id := range ids {
+		d, ok := p.Device(id)
+		if !ok {
+			return nil, p.refuse(id, p.choice())
+		}
+		list = append(list, d)
+	}
+	slices.SortFunc(list, func(a, b Device) int { return a.Addr.Compare(b.Addr) })
+	return slices.Compact(list), nil
+}
+
+func without(list, drop []Device) []Device {
+	return slices.DeleteFunc(slices.Clone(list), func(d Device) bool { return slices.Contains(drop, d) })
+}
