@@ -120,7 +120,7 @@ func (e *Engine) gather(ctx context.Context, r Request) (w Wanted, err error) {
 	}
 	w.Pod = pod.PodRef
 	if w.Choices, err = e.choices(ctx, pod); err != nil {
-		return w, fmt.Errorf("pod %s: %w", w.Pod, err)
+		return w, err
 	}
 	if !needsDevices(w.Choices) {
 		return w, nil
@@ -132,13 +132,13 @@ func (e *Engine) gather(ctx context.Context, r Request) (w Wanted, err error) {
 func (e *Engine) choices(ctx context.Context, pod Pod) ([]Choice, error) {
 	elements, err := netconf.ParseSelections(pod.Annotations[networksAnnotation], pod.Namespace)
 	if err != nil {
-		return nil, refusal.Name(err, "annotation "+networksAnnotation)
+		return nil, refusal.Name(err, fmt.Sprintf("pod %s annotation %s", pod.PodRef, networksAnnotation))
 	}
 	out := make([]Choice, 0, len(elements))
 	for _, el := range elements {
 		def, err := e.Cluster.Definition(ctx, el.Namespace, el.Name)
 		if err != nil {
-			return nil, err
+			return nil, refusal.Name(err, fmt.Sprintf("pod %s", pod.PodRef))
 		}
 		out = append(out, Choice{Element: el, Definition: def})
 	}
@@ -198,11 +198,16 @@ func (e *Engine) attach(ctx context.Context, r Request, rec *Record) (err error)
 		rec.Link, err = d.Attach(ctx, r.Netns, *rec)
 	} else {
 		rec.Result, err = e.Delegate.Add(ctx, r.Run, a)
-	}
-	if err == nil {
-		e.Log.Info("attached", "pod", a.Pod, "container", a.ContainerID, "ifname", a.IfName, "network", a.Network, "pci", a.Device)
+		e.logged("attached by plugins", a, err)
 	}
 	return err
+}
+
+// logged writes a line for what an executable did; drivers write their own.
+func (e *Engine) logged(what string, a Attachment, err error) {
+	if err == nil {
+		e.Log.Info(what, "pod", a.Pod, "container", a.ContainerID, "ifname", a.IfName, "network", a.Network)
+	}
 }
 
 // undo is DEL's code on what a failed ADD recorded.

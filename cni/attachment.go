@@ -3,6 +3,7 @@ package cni
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/netip"
 	"os"
 
@@ -28,6 +29,9 @@ type PodRef struct {
 
 // String returns "namespace/name".
 func (p PodRef) String() string { return p.Namespace + "/" + p.Name }
+
+// LogValue implements slog.LogValuer.
+func (p PodRef) LogValue() slog.Value { return slog.StringValue(p.String()) }
 
 // Netns identifies a network namespace across processes: the path under which
 // the runtime mounted it, and device and inode of the namespace itself, so that

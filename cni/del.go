@@ -97,19 +97,14 @@ func (e *Engine) forget(done []Record) error {
 func (e *Engine) detach(ctx context.Context, r Request, ns *os.File, rec Record) error {
 	a := rec.Attachment
 	if d := e.Drivers[a.Kind]; d != nil {
-		if err := d.Detach(ctx, ns, rec); err != nil {
-			return err
-		}
-	} else {
-		if r.Run == nil {
-			return errNoRunner
-		}
-		if err := e.Delegate.Del(ctx, r.Run, a, rec.Result); err != nil {
-			return err
-		}
+		return d.Detach(ctx, ns, rec)
 	}
-	e.Log.Info("detached", "pod", a.Pod, "container", a.ContainerID, "ifname", a.IfName, "network", a.Network, "pci", a.Device)
-	return nil
+	if r.Run == nil {
+		return errNoRunner
+	}
+	err := e.Delegate.Del(ctx, r.Run, a, rec.Result)
+	e.logged("detached by plugins", a, err)
+	return err
 }
 
 // errNoRunner: a foreign network can only be undone while a runtime waits for

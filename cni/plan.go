@@ -96,6 +96,9 @@ func (p *planner) choose(i int, c Choice) (Planned, error) {
 	if err := servable(c.Element, network); err != nil {
 		return Planned{}, refusal.Name(err, fmt.Sprintf("networks annotation element %d (%s)", i, c.Element.Ref()))
 	}
+	if network, err = netconf.WithArgs(network, c.Element.CNIArgs); err != nil {
+		return Planned{}, refusal.Name(err, object)
+	}
 	ifName, err := p.name(i, c.Element)
 	if err != nil {
 		return Planned{}, err
@@ -108,7 +111,7 @@ func (p *planner) choose(i int, c Choice) (Planned, error) {
 	if a.Kind == KindExec {
 		return Planned{Attachment: foreign(a, c.Element)}, nil
 	}
-	one, err := native(a, c.Element.IPs)
+	one, err := native(a, &c.Element)
 	return one, refusal.Name(err, object)
 }
 
@@ -135,7 +138,9 @@ func (p *planner) device(a *Attachment, c Choice, object string) error {
 		if a.Kind == KindSriov && c.Element.DeviceID == "" {
 			return refusal.New(object, "metadata.annotations[k8s.v1.cni.cncf.io/resourceName]", "", "the extended resource whose VFs this network uses")
 		}
-		a.Device = c.Element.DeviceID
+		if a.Device = c.Element.DeviceID; a.Device != "" {
+			a.Config = netconf.WithDevice(a.Config, a.Device)
+		}
 		return nil
 	}
 	a.Resource = resource
@@ -166,11 +171,11 @@ func servable(e netconf.Element, n netconf.Network) error {
 
 // undeclared returns the capabilities asked for that nothing serves. The native
 // kinds take addresses and MACs whether or not the network says so, as their
-// reference plugins do through CNI_ARGS.
+// reference plugins and some others do through CNI_ARGS.
 func undeclared(e netconf.Element, n netconf.Network) []string {
 	var out []string
 	for _, c := range netconf.Undeclared(n, e) {
-		if n.Native() && (c == "ips" || c == "mac" && kindOf(n) != KindIpvlan) {
+		if n.Native() && (c == "ips" || c == "mac" && kindOf(n) != KindIpvlan) || netconf.ReadsArgs(n, c) {
 			continue
 		}
 		out = append(out, c)
@@ -185,8 +190,9 @@ func kindOf(n netconf.Network) string {
 	return KindExec
 }
 
-// native completes the plan of an attachment that a Driver serves.
-func native(a Attachment, asked []string) (Planned, error) {
+// native completes the plan of an attachment that a Driver serves. e is nil for
+// the default network, which nobody asks by name.
+func native(a Attachment, e *netconf.Element) (Planned, error) {
 	if a.Kind == KindExec {
 		return Planned{Attachment: a}, nil
 	}
@@ -198,6 +204,12 @@ func native(a Attachment, asked []string) (Planned, error) {
 	// never with that of the IPAM.
 	if a.DNS, err = netconf.ParseDNS(a.Config.Plugins[0]); err != nil {
 		return Planned{}, err
+	}
+	var asked []string
+	if e != nil {
+		if asked, err = netconf.AskedIPs(a.Config.Plugins[0], *e); err != nil {
+			return Planned{}, err
+		}
 	}
 	if kind == "" {
 		if len(asked) > 0 {
@@ -213,6 +225,9 @@ func native(a Attachment, asked []string) (Planned, error) {
 	if err != nil {
 		return Planned{}, err
 	}
+	// What we hand out has one owner; what a configuration spells out, or another
+	// hands out, has to be probed.
+	a.Vouched = cfg.HostLocal != nil
 	return Planned{Attachment: a, IPAM: &cfg, Asked: ips}, nil
 }
 

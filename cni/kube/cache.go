@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -162,7 +163,7 @@ func (c *Cache) Pods() []cni.Pod {
 }
 
 // errNoNetwork marks the refusal of a definition that does not exist.
-var errNoNetwork = fmt.Errorf("no such NetworkAttachmentDefinition")
+var errNoNetwork = errors.New("no such NetworkAttachmentDefinition")
 
 // Definition returns a definition, waiting a moment (Options.DefinitionWait) for
 // one that was created just now, and longer, until ctx ends, while the cache is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -56,7 +57,7 @@ func (r *Reporter) emit(pod cni.PodRef, kind, reason, message string) {
 		return // a call that is of no pod
 	}
 	if len(message) > mostMessage {
-		message = message[:mostMessage-3] + "..."
+		message = strings.ToValidUTF8(message[:mostMessage-3], "") + "..."
 	}
 	now := metav1.Now()
 	event := &corev1.Event{

@@ -40,8 +40,8 @@ func (r *Reporter) patch(ctx context.Context, pod cni.PodRef, text string) error
 		// Gone, or the cache is behind: the API server decides.
 		uid = types.UID(pod.UID)
 	}
-	patch, err := json.Marshal(map[string]any{"metadata": metav1.ObjectMeta{
-		UID: uid, Annotations: map[string]string{statusAnnotation: text},
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
+		"uid": uid, "annotations": map[string]string{statusAnnotation: text},
 	}})
 	if err != nil {
 		return fmt.Errorf("encode patch of pod %s: %w", pod, err)

@@ -1,0 +1,24 @@
+// Package netns owns network namespaces and the links inside them: opening and
+// identifying a namespace, running code in one, netlink sockets that live in
+// one, and making, moving, configuring, finding and deleting links. It knows
+// no plugin, no configuration and no journal.
+//
+// Invariants:
+//
+//  1. No thread of the process stays in a foreign namespace. Code that must run
+//     inside one does so on a locked thread of its own, and a thread that cannot
+//     return is never unlocked, so it dies with its goroutine.
+//  2. A link is deleted only by its index, after its kind and its owner were
+//     read from the kernel in the same call. A name alone never deletes.
+//  3. A link made here is complete or recognisable: it is created with its final
+//     name, in the link group Group, and its mark of ownership is part of the
+//     same system call, so that a process killed at any moment leaves nothing
+//     that Find does not know.
+//  4. Nothing here undoes a failure. What a failed Create left is what Remove
+//     removes: there is one way back.
+//  5. What is absent is removed: Remove of a link that is not there succeeds.
+//
+// All functions may be called concurrently. A Conn may be shared, and its calls
+// are then served one after the other; a Conn for each caller costs a few
+// microseconds and is the usual way.
+package netns
