@@ -1,0 +1,67 @@
+//go:build lab
+
+package crash
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tendril-cni/tendril/vf"
+	"github.com/tendril-cni/tendril/vf/sysfs"
+)
+
+// TestInvariant3SweepVF: a VF with VLAN and MAC, and an ipvlan, beside a macvlan
+// as default network.
+func TestInvariant3SweepVF(t *testing.T) {
+	device := firstVF(t, "sriov0")
+	sweep(t, 3, func(t *testing.T) *stand {
+		return newStand(t, scene{Sysfs: "/sys",
+			Annotation: `[{"name":"fast","deviceID":"` + device.String() + `","mac":"02:00:00:00:00:42"},{"name":"signal"}]`,
+			Definitions: map[string]string{
+				"fast":   `{"cniVersion":"1.0.0","type":"sriov","vlan":42,"spoofchk":"off","ipam":{"type":"host-local","subnet":"192.0.2.0/29"}}`,
+				"signal": `{"cniVersion":"1.0.0","type":"ipvlan","master":"sriov0","ipam":{"type":"host-local","subnet":"198.51.100.0/29"}}`,
+			}}, `{"cniVersion":"1.0.0","name":"default","plugins":[{"type":"macvlan","master":"sriov1","ipam":{"type":"host-local","subnet":"203.0.113.0/29"}}]}`)
+	}, func(s *stand) string { return podLinks(s) + vfs(s.t, "sriov0") })
+}
+
+func firstVF(t *testing.T, pf string) vf.Addr {
+	t.Helper()
+	snap, _, err := sysfs.New("/sys").Scan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range snap.VFs {
+		if p, ok := snap.PF(v.PF); ok && p.Netdev == pf {
+			return v.Addr
+		}
+	}
+	t.Fatalf("%s has no VFs", pf)
+	return vf.Addr{}
+}
+
+// vfs prints what the PF has set for its VFs, and each VF's device with MAC and
+// MTU as the host has it. It stays one line, so that podLinks' lines can be
+// counted.
+func vfs(t *testing.T, pf string) string {
+	t.Helper()
+	out, err := exec.Command("ip", "link", "show", pf).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var words []string
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, "vf ") {
+			words = append(words, strings.Join(strings.Fields(line), " "))
+		}
+	}
+	devices, _ := filepath.Glob("/sys/class/net/" + pf + "/device/virtfn*/net/*")
+	for _, d := range devices {
+		mac, _ := os.ReadFile(filepath.Join(d, "address"))
+		mtu, _ := os.ReadFile(filepath.Join(d, "mtu"))
+		words = append(words, filepath.Base(d), strings.TrimSpace(string(mac)), strings.TrimSpace(string(mtu)))
+	}
+	return strings.Join(words, "; ")
+}

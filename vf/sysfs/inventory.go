@@ -1,0 +1,221 @@
+package sysfs
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tendril-cni/tendril/vf"
+)
+
+// How long the inventory waits. Making the VFs of a PF raises some dozens of
+// events in a row, which one scan serves; the sweep is for what raises none,
+// such as an MTU or a link's state.
+const (
+	coalesce = 100 * time.Millisecond
+	sweep    = time.Minute
+)
+
+// Options are what an Inventory may be given besides its tree. The zero value
+// works.
+type Options struct {
+	// AltNames returns the alternative names of the host's network devices by
+	// device name. sysfs does not have them; nil leaves them empty.
+	AltNames func() (map[string][]string, error)
+	// Events wakes the inventory in place of the kernel's uevents: each value is
+	// one event. It is meant for trees that are no real sysfs, which have none.
+	Events <-chan struct{}
+}
+
+// Inventory publishes what Scan finds and keeps it fresh.
+type Inventory struct {
+	fs   *FS
+	log  *slog.Logger
+	opts Options
+
+	current atomic.Pointer[vf.Snapshot]
+	asked   chan chan error // requests of Refresh, answered by Run
+
+	// mu guards subscribers.
+	mu          sync.Mutex
+	subscribers map[chan struct{}]bool
+
+	// named holds the texts of what the last scan skipped, so that each is logged
+	// once and not once a minute. Run alone touches it.
+	named map[string]bool
+}
+
+// NewInventory returns an inventory of fs. Its snapshot is empty, with Generation
+// 0, until Run has scanned.
+func NewInventory(fs *FS, log *slog.Logger, opts Options) *Inventory {
+	i := &Inventory{fs: fs, log: log, opts: opts, asked: make(chan chan error), subscribers: map[chan struct{}]bool{}}
+	i.current.Store(&vf.Snapshot{})
+	return i
+}
+
+// Snapshot returns the newest inventory, never nil. It takes no lock and reads no
+// file. The caller must not change it.
+func (i *Inventory) Snapshot() *vf.Snapshot { return i.current.Load() }
+
+// Subscribe returns a channel that gets a value after every change of the
+// snapshot; values that nobody fetched are merged into one. cancel ends the
+// subscription, may be called twice, and leaves the channel open.
+func (i *Inventory) Subscribe() (changes <-chan struct{}, cancel func()) {
+	c := make(chan struct{}, 1)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.subscribers[c] = true
+	return c, func() {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		delete(i.subscribers, c)
+	}
+}
+
+// Refresh waits until a scan that began after the call has been published, and
+// returns that scan's error, or ctx's where Run did not get to it.
+func (i *Inventory) Refresh(ctx context.Context) error {
+	done := make(chan error, 1)
+	select {
+	case i.asked <- done:
+	case <-ctx.Done():
+		return fmt.Errorf("refresh inventory: %w", ctx.Err())
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("refresh inventory: %w", ctx.Err())
+	}
+}
+
+// Run scans once, then after each burst of events, on Refresh, and every minute,
+// until ctx ends; it then returns nil. The first scan's error ends it, because a
+// node whose bus cannot be listed has nothing to offer; later ones are logged and
+// the last good snapshot stays.
+func (i *Inventory) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	events, wait, err := i.events(ctx)
+	if err != nil {
+		return err
+	}
+	defer wait()
+	defer stop() // runs before wait
+	if err := i.scan(); err != nil {
+		return err
+	}
+	minute := time.NewTicker(sweep)
+	defer minute.Stop()
+	return i.loop(ctx, events, minute.C)
+}
+
+func (i *Inventory) loop(ctx context.Context, events <-chan struct{}, minute <-chan time.Time) error {
+	var due <-chan time.Time // armed while a burst is collected
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case _, open := <-events:
+			if !open {
+				events = nil
+			} else if due == nil {
+				due = time.After(coalesce)
+			}
+		case done := <-i.asked:
+			done <- i.scan()
+		case <-minute:
+			i.warn(i.scan())
+		case <-due:
+			due = nil
+			i.warn(i.scan())
+		}
+	}
+}
+
+// events returns the source of wake-ups, and a function that waits until the
+// source has ended (it ends with ctx).
+func (i *Inventory) events(ctx context.Context) (<-chan struct{}, func(), error) {
+	if i.opts.Events != nil {
+		return i.opts.Events, func() {}, nil
+	}
+	if i.fs.root != "/sys" {
+		return nil, func() {}, nil
+	}
+	return uevents(ctx, i.log)
+}
+
+func (i *Inventory) warn(err error) {
+	if err != nil {
+		i.log.Warn("inventory kept as it was", "err", err)
+	}
+}
+
+// scan publishes a new snapshot where something changed.
+func (i *Inventory) scan() error {
+	snap, skipped, err := i.fs.Scan()
+	if err != nil {
+		return fmt.Errorf("scan PCI bus: %w", err)
+	}
+	i.name(skipped)
+	i.altNames(&snap)
+	last := i.current.Load()
+	if last.Generation > 0 && equal(*last, snap) {
+		return nil
+	}
+	snap.Generation = last.Generation + 1
+	i.current.Store(&snap)
+	i.log.Debug("inventory changed", "generation", snap.Generation, "pfs", len(snap.PFs), "vfs", len(snap.VFs))
+	i.wake()
+	return nil
+}
+
+// name logs what is skipped now and was not before.
+func (i *Inventory) name(skipped []Skipped) {
+	now := map[string]bool{}
+	for _, s := range skipped {
+		text := s.Error()
+		if now[text] = true; !i.named[text] {
+			i.log.Warn("inventory goes on without", "path", s.Path, "err", s.Err)
+		}
+	}
+	i.named = now
+}
+
+func (i *Inventory) altNames(snap *vf.Snapshot) {
+	if i.opts.AltNames == nil {
+		return
+	}
+	names, err := i.opts.AltNames()
+	if err != nil {
+		i.log.Warn("inventory goes on without", "path", "alternative names", "err", err)
+		return
+	}
+	for n := range snap.PFs {
+		snap.PFs[n].AltNames = names[snap.PFs[n].Netdev]
+	}
+}
+
+// equal compares all but the generation.
+func equal(a, b vf.Snapshot) bool {
+	return slices.Equal(a.VFs, b.VFs) && slices.EqualFunc(a.PFs, b.PFs, func(x, y vf.PF) bool {
+		names := slices.Equal(x.AltNames, y.AltNames)
+		x.AltNames, y.AltNames = nil, nil
+		return names && fmt.Sprint(x) == fmt.Sprint(y)
+	})
+}
+
+func (i *Inventory) wake() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for c := range i.subscribers {
+		select {
+		case c <- struct{}{}:
+		default: // it has one waiting already
+		}
+	}
+}

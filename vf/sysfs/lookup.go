@@ -1,0 +1,61 @@
+package sysfs
+
+import (
+	"fmt"
+
+	"github.com/tendril-cni/tendril/vf"
+)
+
+// VF reads one VF, now. ErrAbsent: there is no function at a. ErrNotVF: it is
+// not a VF. Attributes that cannot be read have the values that Scan gives them;
+// a VF whose PF does not list it has Index -1.
+func (fs *FS) VF(a vf.Addr) (vf.VF, error) {
+	d, err := fs.function(a)
+	if err != nil {
+		return vf.VF{}, err
+	}
+	defer d.close()
+	r := reader{dir: d}
+	pf, isVF, err := r.physfn()
+	if err != nil {
+		return vf.VF{}, fmt.Errorf("read PF of %s: %w", a, err)
+	}
+	if !isVF {
+		return vf.VF{}, fmt.Errorf("%s: %w", a, ErrNotVF)
+	}
+	v := r.vf(a, pf)
+	indexes, _ := fs.indexes(pf)
+	if i, ok := indexes[a]; ok {
+		v.Index = i
+	}
+	return v, nil
+}
+
+// PF reads one PF, or any other function that is no VF, now. ErrAbsent: there is
+// no function at a.
+func (fs *FS) PF(a vf.Addr) (vf.PF, error) {
+	d, err := fs.function(a)
+	if err != nil {
+		return vf.PF{}, err
+	}
+	defer d.close()
+	r := reader{dir: d}
+	return r.pf(a), nil
+}
+
+// Netdevs returns the names of the network devices of the function at a that are
+// in this mount's network namespace, sorted; none while a VF is in a pod.
+// ErrAbsent: there is no function at a.
+func (fs *FS) Netdevs(a vf.Addr) ([]string, error) {
+	d, err := fs.function(a)
+	if err != nil {
+		return nil, err
+	}
+	defer d.close()
+	r := reader{dir: d}
+	names := r.netdevs()
+	if len(r.skipped) > 0 {
+		return nil, r.skipped[0]
+	}
+	return names, nil
+}
