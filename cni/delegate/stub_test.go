@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -19,16 +19,24 @@ import (
 	"github.com/tendril-cni/tendril/cni/rpc"
 )
 
-// The test binary is also the plugin: run under the name of one and with this
-// variable set, it writes down what it was given and does what "stub" in its
-// configuration says.
+// plugin is the built stub (testdata/stub); logVariable tells it where to write
+// down its calls.
+var plugin string
+
 const logVariable = "TENDRIL_STUB_LOG"
 
 func TestMain(m *testing.M) {
-	if log := os.Getenv(logVariable); log != "" && os.Getenv("CNI_COMMAND") != "" {
-		os.Exit(stub(log))
+	dir, err := os.MkdirTemp("", "stub")
+	if err != nil {
+		panic(err)
 	}
-	os.Exit(m.Run())
+	plugin = filepath.Join(dir, "stub")
+	if out, err := exec.Command("go", "build", "-o", plugin, "./testdata/stub").CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("%v: %s", err, out))
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
 }
 
 // invocation is one line of the log.
@@ -36,86 +44,6 @@ type invocation struct {
 	Plugin, Command string
 	Env             map[string]string
 	Stdin           map[string]any
-}
-
-// stubConfig is what a plugin of these tests reads.
-type stubConfig struct {
-	CNIVersion string          `json:"cniVersion"`
-	PrevResult json.RawMessage `json:"prevResult"`
-	Stub       struct {
-		// Result is printed for ADD; without one the plugin passes prevResult on
-		// with an interface of its own name added.
-		Result json.RawMessage `json:"result"`
-		// Silent prints nothing.
-		Silent bool `json:"silent"`
-		// Fail is the error object for a command.
-		Fail map[string]*types.Error `json:"fail"`
-	} `json:"stub"`
-}
-
-func stub(log string) int {
-	stdin, err := io.ReadAll(os.Stdin)
-	if err != nil {
-		panic(err)
-	}
-	record(log, stdin)
-	var c stubConfig
-	if err := json.Unmarshal(stdin, &c); err != nil {
-		panic(err)
-	}
-	command := os.Getenv("CNI_COMMAND")
-	if e := c.Stub.Fail[command]; e != nil {
-		_ = json.NewEncoder(os.Stdout).Encode(e)
-		return 1
-	}
-	switch {
-	case command != "ADD" || c.Stub.Silent:
-	case c.Stub.Result != nil:
-		os.Stdout.Write(c.Stub.Result)
-	default:
-		os.Stdout.Write(passedOn(c))
-	}
-	return 0
-}
-
-func record(log string, stdin []byte) {
-	i := invocation{Plugin: filepath.Base(os.Args[0]), Command: os.Getenv("CNI_COMMAND"), Env: map[string]string{}}
-	for _, kv := range os.Environ() {
-		if k, v, _ := strings.Cut(kv, "="); strings.HasPrefix(k, "CNI_") {
-			i.Env[k] = v
-		}
-	}
-	if err := json.Unmarshal(stdin, &i.Stdin); err != nil {
-		panic(err)
-	}
-	line, err := json.Marshal(i)
-	if err != nil {
-		panic(err)
-	}
-	f, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		panic(err)
-	}
-	if _, err := f.Write(append(line, '\n')); err != nil {
-		panic(err)
-	}
-}
-
-func passedOn(c stubConfig) []byte {
-	res := map[string]any{}
-	if c.PrevResult != nil {
-		if err := json.Unmarshal(c.PrevResult, &res); err != nil {
-			panic(err)
-		}
-	}
-	res["cniVersion"] = c.CNIVersion
-	list, _ := res["interfaces"].([]any)
-	res["interfaces"] = append(list, map[string]any{"name": filepath.Base(os.Args[0])})
-	out, err := json.Marshal(res)
-	if err != nil {
-		panic(err)
-	}
-	return out
 }
 
 // bench is a place to run stub plugins in.
@@ -129,12 +57,8 @@ func newBench(t *testing.T, plugins ...string) *bench {
 	b := &bench{t: t, dir: t.TempDir()}
 	b.log = filepath.Join(b.dir, "log")
 	t.Setenv(logVariable, b.log)
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, p := range plugins {
-		if err := os.Symlink(self, filepath.Join(b.dir, p)); err != nil {
+		if err := os.Symlink(plugin, filepath.Join(b.dir, p)); err != nil {
 			t.Fatal(err)
 		}
 	}

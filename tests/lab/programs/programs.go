@@ -1,0 +1,74 @@
+package programs
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+)
+
+// KubernetesVersion is the release that the kubernetes module requires.
+const KubernetesVersion = "v1.36.3"
+
+// Kubernetes builds the program kubelab, which is etcd, kube-apiserver, kube-controller-manager,
+// kube-scheduler and kubectl in one and takes the name of the wanted one as its first argument, and
+// beside it the kubelet.
+func Kubernetes(ctx context.Context) (KubernetesPrograms, error) {
+	// Unstamped, the server gives itself a version that clients cannot parse.
+	const version = "k8s.io/component-base/version."
+	major, rest, _ := strings.Cut(strings.TrimPrefix(KubernetesVersion, "v"), ".")
+	minor, _, _ := strings.Cut(rest, ".")
+	dir, err := module{
+		name:     "kubernetes",
+		packages: []string{"./kubelab", "k8s.io/kubernetes/cmd/kubelet"},
+		stamps: []string{
+			version + "gitVersion=" + KubernetesVersion,
+			version + "gitMajor=" + major,
+			version + "gitMinor=" + minor,
+		},
+	}.build(ctx)
+	if err != nil {
+		return KubernetesPrograms{}, err
+	}
+	return KubernetesPrograms{Kubelab: filepath.Join(dir, "kubelab"), Kubelet: filepath.Join(dir, "kubelet")}, nil
+}
+
+// KubernetesPrograms are the paths of what Kubernetes builds.
+type KubernetesPrograms struct {
+	Kubelab string // runs on the host
+	Kubelet string // runs in a guest
+}
+
+// Containerd builds containerd, containerd-shim-runc-v2 and ctr and returns their directory.
+func Containerd(ctx context.Context) (string, error) {
+	const cmd = "github.com/containerd/containerd/v2/cmd/"
+	return module{
+		name:     "containerd",
+		packages: []string{cmd + "containerd", cmd + "containerd-shim-runc-v2", cmd + "ctr"},
+		tags:     "no_btrfs,no_devmapper,no_zfs",
+	}.build(ctx)
+}
+
+// Plugins builds the reference CNI plugins that the lab uses, for its default network and to compare
+// Tendril with, and returns their directory.
+func Plugins(ctx context.Context) (string, error) {
+	const plugins = "github.com/containernetworking/plugins/plugins/"
+	return module{
+		name: "plugins",
+		packages: []string{
+			plugins + "ipam/host-local",
+			plugins + "ipam/static",
+			plugins + "main/bridge",
+			plugins + "main/ipvlan",
+			plugins + "main/loopback",
+			plugins + "main/macvlan",
+			plugins + "meta/portmap",
+			plugins + "meta/tuning",
+		},
+	}.build(ctx)
+}
+
+// Pause builds the program that holds a pod's namespaces and returns its path.
+func Pause(ctx context.Context) (string, error) {
+	dir, err := module{name: "pause", packages: []string{"."}}.build(ctx)
+	return filepath.Join(dir, "pause"), err
+}
