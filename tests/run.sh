@@ -19,7 +19,7 @@ unit() {
 
 lab() {
   say "lab tier: tests inside a machine with real VFs"
-  bin/lab run -- go test -count=1 -tags lab -timeout 20m -exec "$PWD/bin/lab exec" $(tagged lab)
+  bin/lab run -- go test -p 1 -count=1 -tags lab -timeout 20m -exec "$PWD/bin/lab exec" $(tagged lab)
 }
 
 clusters() {

@@ -49,12 +49,30 @@ func (c *Conn) Create(ctx context.Context, s Spec) (Link, error) {
 	if err != nil {
 		return Link{}, err
 	}
+	l, err := c.create(ctx, s, mac, s.Name)
+	if s.ParentInHost && errors.Is(err, unix.EEXIST) {
+		// Kernels before 6.13 make the link in the parent's namespace and move it
+		// from there, so a name that the host has is refused although it is free
+		// here. It gets a name that nobody has, and its own on arrival.
+		l, err = c.create(ctx, s, mac, fmt.Sprintf("tendril%08x", nextIndex()))
+	}
+	return l, err
+}
+
+// create makes the link under the name first, which is s.Name or one to be
+// replaced by it at once.
+func (c *Conn) create(ctx context.Context, s Spec, mac net.HardwareAddr, first string) (Link, error) {
 	index, nsid, err := c.prepare(s.ParentInHost)
 	if err != nil {
 		return Link{}, fmt.Errorf("create %s: %w", s.Name, err)
 	}
 	var b batch
-	made := b.create(s, mac, index, nsid)
+	made := b.create(s, mac, index, nsid, first)
+	if first != s.Name {
+		b.begin("rename", s.Name, unix.RTM_SETLINK, 0)
+		b.info(unix.AF_UNSPEC, index, 0, 0)
+		b.str(unix.IFLA_IFNAME, s.Name)
+	}
 	rest := s.Setup
 	rest.MAC, rest.MTU = "", 0
 	l, err := c.setUp(ctx, &b, index, s.Name, rest)
@@ -108,10 +126,10 @@ func (c *Conn) prepare(fromHost bool) (index, nsid int, err error) {
 // create adds the message that makes the link, down, and the one that marks it.
 // The kernel takes no alias at creation; the group, which it does take, tells
 // our links apart should the second message fail.
-func (b *batch) create(s Spec, mac net.HardwareAddr, index, nsid int) *op {
+func (b *batch) create(s Spec, mac net.HardwareAddr, index, nsid int, name string) *op {
 	made := b.begin("create", s.Name, unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	b.info(unix.AF_UNSPEC, index, 0, 0)
-	b.str(unix.IFLA_IFNAME, s.Name)
+	b.str(unix.IFLA_IFNAME, name)
 	b.u32(unix.IFLA_GROUP, Group)
 	if s.Parent != 0 {
 		b.u32(unix.IFLA_LINK, uint32(s.Parent))

@@ -141,13 +141,16 @@ func (s *stand) start(kill string) *victim {
 	return v
 }
 
-// killed waits for the daemon to have killed itself.
-func (s *stand) killed(v *victim) {
+// killed waits for the daemon to have killed itself. answer is what its last
+// call said: it tells why a daemon never came to the point.
+func (s *stand) killed(v *victim, answer error) {
 	s.t.Helper()
+	late := time.AfterFunc(time.Minute, func() { _ = v.cmd.Process.Signal(syscall.SIGTERM) })
+	defer late.Stop()
 	err := v.cmd.Wait()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-		s.t.Fatalf("daemon did not die by SIGKILL: %v\n%s", err, v.out.String())
+		s.t.Fatalf("daemon did not die by SIGKILL: %v; its last answer: %v\n%s", err, answer, v.out.String())
 	}
 }
 
@@ -210,10 +213,11 @@ func sweep(t *testing.T, attachments int, make func(t *testing.T) *stand, world 
 			s := make(t)
 			before := world(s)
 			v := s.start(point)
-			if err := s.call("ADD"); err == nil {
-				_ = s.call("DEL") // it is DEL that dies
+			answer := s.call("ADD")
+			if answer == nil {
+				answer = s.call("DEL") // it is DEL that dies
 			}
-			s.killed(v)
+			s.killed(v, answer)
 			v = s.start("never")
 			s.afterCrash(world, before, attachments)
 			for _, command := range []string{"DEL", "DEL", "ADD", "DEL"} {
