@@ -12,7 +12,8 @@ import (
 // sees them, where each VF's device is, namespaces, and what the daemon says it
 // holds. Pods' own veths come and go with the default network and are left out.
 const worldScript = `
-echo links: $(ls /sys/class/net | grep -v ^veth | sort)
+# cni0 is the default network's own bridge: it comes with the first pod and stays.
+echo links: $(ls /sys/class/net | grep -v -e ^veth -e ^cni0$ | sort)
 for pf in sriov0 sriov1; do
   ip link show $pf | grep -o 'vf [0-9].*'
   for v in /sys/class/net/$pf/device/virtfn*; do echo $(basename $(readlink $v)) $(ls $v/net 2>/dev/null || echo away); done
