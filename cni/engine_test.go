@@ -493,3 +493,36 @@ func TestRebootDropsWhatDiedWithTheKernel(t *testing.T) {
 		t.Errorf("after a reboot only the foreign plugin is owed a DEL: %s", d)
 	}
 }
+
+// TestInvariant8TwoTransactionsAndNoExecForNativeKinds: one transaction of
+// intent, one of completion, one for DEL, and no plugin executable at all when
+// the default network is native too.
+func TestInvariant8TwoTransactionsAndNoExecForNativeKinds(t *testing.T) {
+	w := standard(t)
+	w.defConf = `{"cniVersion":"1.0.0","name":"cbr0","type":"macvlan","ipam":{"type":"host-local","subnet":"203.0.113.0/29"}}`
+	var commits []string
+	e, j := w.start(filepath.Join(t.TempDir(), "journal.db"), func(p string) {
+		if step, ok := strings.CutPrefix(p, "after "); ok {
+			commits = append(commits, step)
+		}
+	})
+	defer j.Close()
+	commits = nil
+	r := request("c1")
+	r.Run = func(_ context.Context, plugin string, _ []byte, _ []string) ([]byte, error) {
+		t.Errorf("plugin %s was run", plugin)
+		return nil, nil
+	}
+	if _, err := e.Add(context.Background(), r); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(w.String(), "c1/eth0: macvlan") {
+		t.Errorf("the default network was not attached in process:\n%s", w)
+	}
+	if err := e.Del(context.Background(), r); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{"intent", "attached", "detached"}, commits); d != "" {
+		t.Error(d)
+	}
+}

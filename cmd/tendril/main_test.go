@@ -221,7 +221,7 @@ func TestInvariant1DaemonOfAnotherRelease(t *testing.T) {
 	}
 }
 
-func TestInvariant2WhatTheBinaryIsMadeOf(t *testing.T) {
+func TestWhatTheBinaryIsMadeOf(t *testing.T) {
 	info, err := os.Stat(shim)
 	if err != nil || info.Size() >= 4<<20 {
 		t.Errorf("size %d, error %v; want less than 4 MiB", info.Size(), err)

@@ -19,7 +19,7 @@ import (
 	"github.com/tendril-cni/tendril/cni/refusal"
 )
 
-func TestInvariant1ChainOrderAndResults(t *testing.T) {
+func TestChainOrderAndResults(t *testing.T) {
 	b := newBench(t, "a", "b", "c")
 	d := delegate.New(t.TempDir())
 	at := attachment(t, chain("1.0.0", `{"type":"a"}`, `{"type":"b"}`, `{"type":"c"}`))
@@ -46,7 +46,7 @@ func TestInvariant1ChainOrderAndResults(t *testing.T) {
 	}
 }
 
-func TestInvariant1FailureStopsTheChain(t *testing.T) {
+func TestFailureStopsTheChain(t *testing.T) {
 	b := newBench(t, "a", "b", "c")
 	d := delegate.New(t.TempDir())
 	fail := `{"type":"b","stub":{"fail":{"ADD":{"code":100,"msg":"no cable","details":"d"},"DEL":{"code":101,"msg":"still no cable"}}}}`
@@ -72,7 +72,7 @@ func TestInvariant1FailureStopsTheChain(t *testing.T) {
 	}
 }
 
-func TestInvariant2DelDependsOnItsArguments(t *testing.T) {
+func TestDelDependsOnItsArguments(t *testing.T) {
 	b := newBench(t, "a")
 	at := attachment(t, chain("1.0.0", `{"type":"a"}`))
 	given := json.RawMessage(`{"cniVersion":"1.1.0","interfaces":[{"name":"of-the-journal"}]}`)
@@ -112,7 +112,7 @@ func TestInvariant2DelDependsOnItsArguments(t *testing.T) {
 	}
 }
 
-func TestInvariant3Versions(t *testing.T) {
+func TestVersions(t *testing.T) {
 	b := newBench(t, "a", "b")
 	old := `{"type":"a","stub":{"result":{"cniVersion":"0.2.0","ip4":{"ip":"10.0.0.5/24","gateway":"10.0.0.1"}}}}`
 	for version, result := range map[string]string{
@@ -154,7 +154,7 @@ func TestInvariant3Versions(t *testing.T) {
 	}
 }
 
-func TestInvariant4OurselvesAreNotDelegatedTo(t *testing.T) {
+func TestOurselvesAreNotDelegatedTo(t *testing.T) {
 	b := newBench(t, "a", "tendril", "multus", "multus-shim")
 	d := delegate.New(t.TempDir())
 	for _, kind := range []string{"tendril", "multus", "multus-shim"} {
@@ -175,7 +175,7 @@ func TestInvariant4OurselvesAreNotDelegatedTo(t *testing.T) {
 	}
 }
 
-func TestInvariant5WhatAPluginIsGiven(t *testing.T) {
+func TestWhatAPluginIsGiven(t *testing.T) {
 	t.Setenv("OF_THE_DAEMON", "secret")
 	b := newBench(t, "a", "b")
 	var envs [][]string

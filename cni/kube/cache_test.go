@@ -37,7 +37,7 @@ func TestPodIsFoundWithWhatTheEngineNeeds(t *testing.T) {
 	}
 }
 
-func TestInvariant1PodIsAwaited(t *testing.T) {
+func TestPodIsAwaited(t *testing.T) {
 	w := newWorld(t)
 	c := w.cache(kube.Options{})
 	found := make(chan error, 1)
@@ -70,7 +70,7 @@ func TestPodsOfOtherNodesAreNotKnown(t *testing.T) {
 	}
 }
 
-func TestInvariant2SuccessorIsNotTakenForItsPredecessor(t *testing.T) {
+func TestSuccessorIsNotTakenForItsPredecessor(t *testing.T) {
 	w := newWorld(t)
 	c := w.cache(kube.Options{})
 	first := w.create("db-0", node, nil)
@@ -102,7 +102,7 @@ func TestInvariant2SuccessorIsNotTakenForItsPredecessor(t *testing.T) {
 	}
 }
 
-func TestInvariant2StaticPod(t *testing.T) {
+func TestStaticPod(t *testing.T) {
 	w := newWorld(t)
 	c := w.cache(kube.Options{})
 	w.create("static", node, map[string]string{"kubernetes.io/config.source": "file", "kubernetes.io/config.hash": "h1"})
@@ -174,7 +174,7 @@ func TestUnknownDefinitionIsRefused(t *testing.T) {
 }
 
 // Until the first answer nothing is unknown, and after it nothing is forgotten.
-func TestInvariant1CacheWithoutTheAPIServer(t *testing.T) {
+func TestCacheWithoutTheAPIServer(t *testing.T) {
 	w := newWorld(t)
 	filled := w.cache(kube.Options{DefinitionWait: time.Millisecond})
 	pod := w.create("web", node, nil)

@@ -84,7 +84,7 @@ func TestStatusIsWritten(t *testing.T) {
 	}
 }
 
-func TestInvariant4StatusOfAPredecessorIsNotWritten(t *testing.T) {
+func TestStatusOfAPredecessorIsNotWritten(t *testing.T) {
 	w := newWorld(t)
 	r, stop := w.reporter(w.cache(kube.Options{}), nil)
 	first := w.create("db-0", node, nil)
@@ -113,7 +113,7 @@ func TestStatusOfAStaticPod(t *testing.T) {
 	w.eventually("the status is there", func() bool { return names(t, w.status("static")) == "cbr0" })
 }
 
-func TestInvariant3StatusOutlivesTheAPIServersAbsence(t *testing.T) {
+func TestStatusOutlivesTheAPIServersAbsence(t *testing.T) {
 	w := newWorld(t)
 	r, _ := w.reporter(w.cache(kube.Options{}), nil)
 	pod := w.create("web", node, nil)
@@ -153,7 +153,7 @@ func TestStatusIsTriedAgainUntilItIsWritten(t *testing.T) {
 	}
 }
 
-func TestInvariant3WhatIsLeftIsWrittenAtTheEnd(t *testing.T) {
+func TestWhatIsLeftIsWrittenAtTheEnd(t *testing.T) {
 	w := newWorld(t)
 	c := w.cache(kube.Options{})
 	pods := make([]*corev1.Pod, 20)

@@ -135,7 +135,7 @@ func TestRunDoesNotWaitForWhatThePluginLeftBehind(t *testing.T) {
 	killText(t, string(res.Stdout))
 }
 
-func TestInvariant3PluginDiesAtTheDeadline(t *testing.T) {
+func TestPluginDiesAtTheDeadline(t *testing.T) {
 	for name, tc := range map[string]struct {
 		call time.Duration // the shim's deadline
 		exec int64         // the run's own, in milliseconds
@@ -170,7 +170,7 @@ func TestInvariant3PluginDiesAtTheDeadline(t *testing.T) {
 	}
 }
 
-func TestInvariant3And5PluginAndCallEndWithTheShim(t *testing.T) {
+func TestPluginAndCallEndWithTheShim(t *testing.T) {
 	dir := t.TempDir()
 	plugin(t, dir, "endless", "echo $$ > "+dir+"/pids.new; mv "+dir+"/pids.new "+dir+"/pids; exec sleep 1000\n")
 	ended := make(chan error, 1)
@@ -196,7 +196,7 @@ func TestInvariant3And5PluginAndCallEndWithTheShim(t *testing.T) {
 	}
 }
 
-func TestInvariant4CancelledPluginIsDeadBeforeTheNextStarts(t *testing.T) {
+func TestCancelledPluginIsDeadBeforeTheNextStarts(t *testing.T) {
 	dir := t.TempDir()
 	pids := endless(t, dir)
 	plugin(t, dir, "undo", "echo undone")
@@ -228,7 +228,7 @@ func TestInvariant4CancelledPluginIsDeadBeforeTheNextStarts(t *testing.T) {
 	}
 }
 
-func TestInvariant5ContextEndsBeforeTheShimGivesUp(t *testing.T) {
+func TestContextEndsBeforeTheShimGivesUp(t *testing.T) {
 	dir := t.TempDir()
 	plugin(t, dir, "undo", "echo undone")
 	socket := serve(t, func(ctx context.Context, c *rpc.Call) rpc.Reply {
@@ -245,7 +245,7 @@ func TestInvariant5ContextEndsBeforeTheShimGivesUp(t *testing.T) {
 	}
 }
 
-func TestInvariant6ServeEndsAfterItsCalls(t *testing.T) {
+func TestServeEndsAfterItsCalls(t *testing.T) {
 	socket := filepath.Join(shortDir(t), "s")
 	ln, err := rpc.Listen(socket)
 	if err != nil {

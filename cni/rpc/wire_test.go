@@ -25,7 +25,7 @@ func frame(version, kind byte, body string) string {
 
 const request = `{"command":"ADD","timeoutMillis":1000}`
 
-func TestInvariant1DaemonRefusesWhatIsNoRequest(t *testing.T) {
+func TestDaemonRefusesWhatIsNoRequest(t *testing.T) {
 	socket := serve(t, echo)
 	for name, tc := range map[string]struct{ send, want string }{
 		"another protocol":  {"POST /cni HTTP/1.1\r\n", `frame starts with "POST"`},
@@ -55,7 +55,7 @@ func TestInvariant1DaemonRefusesWhatIsNoRequest(t *testing.T) {
 	}
 }
 
-func TestInvariant1ShimRefusesWhatIsNoAnswer(t *testing.T) {
+func TestShimRefusesWhatIsNoAnswer(t *testing.T) {
 	for name, tc := range map[string]struct{ send, want string }{
 		"another protocol": {"HTTP/1.1 404 Not Found", `frame starts with "HTTP"`},
 		"another version":  {frame(2, 5, "{}"), "protocol version 2 is not supported; allowed: 1"},
@@ -89,7 +89,7 @@ func TestInvariant1ShimRefusesWhatIsNoAnswer(t *testing.T) {
 	}
 }
 
-func TestInvariant1ShimSendsNoFrameThatIsTooLong(t *testing.T) {
+func TestShimSendsNoFrameThatIsTooLong(t *testing.T) {
 	socket := serve(t, echo)
 	_, err := rpc.Client{Socket: socket}.Call(deadline(t, patience), rpc.Request{StdinData: make([]byte, rpc.MaxFrame)}, nil)
 	if err == nil || !strings.Contains(err.Error(), "is too long; allowed: 0..8388608") {
@@ -110,7 +110,7 @@ func TestSecondDescriptorIsRefused(t *testing.T) {
 	}
 }
 
-func TestInvariant2PeerOfAnotherUser(t *testing.T) {
+func TestInvariant10PeerOfAnotherUser(t *testing.T) {
 	needRoot(t)
 	var called atomic.Bool
 	socket := serve(t, func(context.Context, *rpc.Call) rpc.Reply {

@@ -1,6 +1,9 @@
 // Command demo shows the main job on a real cluster: two pods on two nodes, each
 // with a VF, a macvlan and an ipvlan beside its default network. It exits with 0
 // only if all of it was observed.
+//
+// With -shell it stops once Tendril is installed and gives a person a shell with
+// kubectl set up; the cluster ends with the shell.
 package main
 
 import (
@@ -8,8 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -35,7 +40,7 @@ func main() {
 	lab.Enter()
 	ctx, stop = signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := demo(ctx, time.Now()); err != nil {
+	if err := demo(ctx, time.Now(), slices.Contains(os.Args[1:], "-shell")); err != nil {
 		fail(err)
 	}
 }
@@ -45,7 +50,7 @@ func fail(err error) {
 	os.Exit(1)
 }
 
-func demo(ctx context.Context, start time.Time) (err error) {
+func demo(ctx context.Context, start time.Time, shell bool) (err error) {
 	say := func(format string, args ...any) {
 		fmt.Printf("%5.1fs  %s\n", time.Since(start).Seconds(), fmt.Sprintf(format, args...))
 	}
@@ -59,10 +64,31 @@ func demo(ctx context.Context, start time.Time) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+	if shell {
+		return visit(ctx, s)
+	}
 	if err := play(ctx, s, say); err != nil {
 		return fmt.Errorf("%w\n%s", err, s.Explain())
 	}
 	return nil
+}
+
+// visit gives a person a shell in the lab.
+func visit(ctx context.Context, s *stage.Stage) error {
+	fmt.Print(`
+A cluster of two nodes with Tendril on it; it ends with this shell.
+  kubectl apply -f deployment/examples/networks.yaml -f deployment/examples/pod-red.yaml
+  kubectl get pod red -o yaml
+  kubectl exec red -- ip addr
+`)
+	cmd := exec.CommandContext(ctx, "bash", "--norc", "-i")
+	cmd.Env = append(s.Environ(), `PS1=lab:\w\$ `)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	var exit *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+		return fmt.Errorf("run shell: %w", err)
+	}
+	return nil // a person's last command may have failed
 }
 
 func play(ctx context.Context, s *stage.Stage, say func(string, ...any)) error {

@@ -1,12 +1,14 @@
 package house
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -144,6 +146,49 @@ func TestNoHouseholdNames(t *testing.T) {
 			t.Errorf("%s: a package is named for what it owns, %q owns nothing", dir, base)
 		}
 	}
+}
+
+// TestInvariantsNameTestsThatExist reads the table in ARCHITECTURE.md.
+func TestInvariantsNameTestsThatExist(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root(t), "ARCHITECTURE.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	exist := testNames(t)
+	for n := 1; n <= 10; n++ {
+		row := regexp.MustCompile(fmt.Sprintf(`(?m)^\| %d \|.*$`, n)).FindString(string(text))
+		if row == "" {
+			t.Errorf("ARCHITECTURE.md has no row for invariant %d", n)
+		}
+		for _, name := range regexp.MustCompile("`((?:Test)?(?:Invariant|[A-Z])\\w+)`").FindAllStringSubmatch(row, -1) {
+			if !exist[name[1]] {
+				t.Errorf("invariant %d is held by %s, which does not exist", n, name[1])
+			}
+		}
+	}
+}
+
+// testNames returns the names of all test functions, and of the scenes that the
+// cluster tests run as sub-tests.
+func testNames(t *testing.T) map[string]bool {
+	t.Helper()
+	names := map[string]bool{}
+	pattern := regexp.MustCompile(`func (Test\w+)\(|\{"(Invariant\w+)",`)
+	for dir, files := range packages(t) {
+		for file := range files {
+			if !strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			text, err := os.ReadFile(filepath.Join(root(t), dir, file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range pattern.FindAllStringSubmatch(string(text), -1) {
+				names[m[1]+m[2]] = true
+			}
+		}
+	}
+	return names
 }
 
 func (r rule) forbids(path string) bool {

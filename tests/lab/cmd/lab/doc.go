@@ -1,6 +1,6 @@
 // Command lab brings up machines with real SR-IOV NICs and runs things in them.
 //
-//	lab fetch                         download and build what machines need
+//	lab fetch                         download and build what machines and clusters need
 //	lab run [-machines N] -- CMD...   run CMD here, with machines beside it
 //	lab exec BINARY ARGS...           run a program in machine 1; for go test -exec
 //	lab shell [N]                     a shell in machine N

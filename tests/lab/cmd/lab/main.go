@@ -10,11 +10,11 @@ import (
 	"syscall"
 
 	"github.com/tendril-cni/tendril/tests/lab"
-	"github.com/tendril-cni/tendril/tests/lab/machine"
+	"github.com/tendril-cni/tendril/tests/lab/cluster"
 )
 
 const usage = `usage:
-  lab fetch                         download and build what machines need
+  lab fetch                         download and build what machines and clusters need
   lab run [-machines N] -- CMD...   run CMD here, with machines beside it
   lab exec BINARY ARGS...           run a program in machine 1; for go test -exec
   lab shell [N]                     a shell in machine N
@@ -46,7 +46,7 @@ func dispatch(args []string) (int, error) {
 	}
 	switch verb, rest := args[0], args[1:]; verb {
 	case "fetch":
-		return 0, machine.Fetch(ctx)
+		return 0, cluster.Fetch(ctx)
 	case "run":
 		return runBeside(ctx, stop, rest)
 	case "exec":
