@@ -37,17 +37,18 @@ func (e *Engine) delUnknown(ctx context.Context, r Request) error {
 	if r.Run == nil || e.gone.has(r.ContainerID) {
 		return nil
 	}
-	network, err := e.Default()
+	c, err := e.primary(ctx)
 	if err != nil {
 		e.Log.Warn("container unknown and no default network configured: nothing to detach", "container", r.ContainerID, "error", err)
 		return nil
 	}
-	if network.Native() {
-		return nil // without a record there is nothing of ours
+	network, err := c.network()
+	if err != nil || network.Native() {
+		return err // without a record there is nothing of ours
 	}
-	w := Wanted{ContainerID: r.ContainerID, IfName: r.IfName, Netns: Netns{Path: r.NetnsPath}, CNIArgs: cniArgs(r), Pod: r.pod(), Default: network}
+	w := Wanted{ContainerID: r.ContainerID, IfName: r.IfName, Netns: Netns{Path: r.NetnsPath}, CNIArgs: cniArgs(r), Pod: r.pod()}
 	a := w.attachment(network, r.IfName)
-	a.Network, a.Default = network.Name, true
+	a.Network, a.Default = c.name(network), true
 	if err := e.Delegate.Del(ctx, r.Run, a, nil); err != nil {
 		return fmt.Errorf("detach default network %s of unknown container %s: %w", network.Name, r.ContainerID, err)
 	}
@@ -58,6 +59,9 @@ func (e *Engine) delUnknown(ctx context.Context, r Request) error {
 // detachAll is the only undo (invariant 2): reverse order, everything tried,
 // errors joined. The records whose detach succeeded go in one transaction.
 func (e *Engine) detachAll(ctx context.Context, r Request, records []Record) error {
+	if len(records) == 0 {
+		return nil
+	}
 	var done []Record
 	var errs []error
 	ns, err := e.namespace(r, records)
@@ -67,6 +71,7 @@ func (e *Engine) detachAll(ctx context.Context, r Request, records []Record) err
 	if ns != nil && ns != r.Netns {
 		defer ns.Close()
 	}
+	e.sweep(ctx, ns, records)
 	for _, rec := range slices.Backward(records) {
 		if err := e.detach(ctx, r, ns, rec); err != nil {
 			errs = append(errs, fmt.Errorf("detach network %s from %s: %w", rec.Attachment.Network, rec.Attachment.IfName, err))
@@ -97,14 +102,31 @@ func (e *Engine) forget(done []Record) error {
 func (e *Engine) detach(ctx context.Context, r Request, ns *os.File, rec Record) error {
 	a := rec.Attachment
 	if d := e.Drivers[a.Kind]; d != nil {
-		return d.Detach(ctx, ns, rec)
+		if err := d.Detach(ctx, ns, rec); err != nil {
+			return err
+		}
+		return e.restore(ctx, ns, rec)
 	}
 	if r.Run == nil {
 		return errNoRunner
 	}
 	err := e.Delegate.Del(ctx, r.Run, a, rec.Result)
 	e.logged("detached by plugins", a, err)
-	return err
+	if err != nil {
+		return err
+	}
+	return errors.Join(e.restore(ctx, ns, rec), e.removeInfo(a))
+}
+
+// sweep takes a shortcut for what many records have in common. Whatever becomes
+// of it, each record is detached on its own afterwards.
+func (e *Engine) sweep(ctx context.Context, ns *os.File, records []Record) {
+	if e.Sweep == nil || len(records) < 2 {
+		return
+	}
+	if err := e.Sweep(ctx, ns, records, e.Log); err != nil {
+		e.Log.Warn("links of a pod not removed at once; each is removed on its own", "container", records[0].Attachment.ContainerID, "error", err)
+	}
 }
 
 // errNoRunner: a foreign network can only be undone while a runtime waits for
