@@ -36,10 +36,13 @@ func (d *Driver) Detach(ctx context.Context, ns *os.File, r cni.Record) error {
 	case err != nil:
 		return fmt.Errorf("detach VF %s: %w", p.VF, err)
 	}
-	if p.userspace() || v.Driver != p.Driver {
+	if v.Driver != p.Driver {
 		// A device that its driver left took name, MAC and MTU with it.
+		err = errors.Join(d.restorePF(ctx, p), d.restoreDriver(ctx, r, p))
+	} else if p.userspace() {
 		err = d.restorePF(ctx, p)
-	} else {
+	}
+	if err == nil && !p.userspace() {
 		err = d.detachNetdev(ctx, own(ns, r), r, p)
 	}
 	if err != nil {
@@ -213,6 +216,16 @@ func (d *Driver) restoreRest(ctx context.Context, p prior) error {
 	rates := link.Change{Rates: u.Rates}
 	u.Rates = nil
 	return errors.Join(link.Apply(ctx, t, u), link.Apply(ctx, t, rates))
+}
+
+// restoreDriver gives the VF the driver back that it had. Nobody else may have
+// taken it away: the VF was the attachment's own.
+func (d *Driver) restoreDriver(ctx context.Context, r cni.Record, p prior) error {
+	if err := d.fs.Bind(ctx, p.VF, p.Driver); err != nil {
+		return err
+	}
+	d.log.Info("VF has its driver back", append(d.keys(r, p), "driver", p.Driver)...)
+	return nil
 }
 
 // restorePF is all that there is to restore without a network device.

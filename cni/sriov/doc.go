@@ -19,7 +19,9 @@
 //  4. The mark (the alias of the VF's network device) is set before the first
 //     change and taken off after the last, so a VF without it is unchanged or
 //     restored.
-//  5. Outside a pod a VF is never without a name of its own: a name that is taken
+//  5. A VF whose driver was changed under the pod gets it back before anything
+//     else is compared.
+//  6. Outside a pod a VF is never without a name of its own: a name that is taken
 //     on the host is replaced by one made of the PCI address, and logged.
 //
 // VFs on a userspace driver (vfio-pci) have no network device to be marked: for

@@ -18,15 +18,31 @@ import (
 
 // Driver serves attachments of kind sriov. It holds no state about them.
 type Driver struct {
-	fs  *sysfs.FS
-	log *slog.Logger
+	fs   *sysfs.FS
+	log  *slog.Logger
+	busy func(vf.Addr) string
 }
 
 var _ cni.Driver = (*Driver)(nil)
 
+// Option changes how a Driver works.
+type Option func(*Driver)
+
+// Busy makes Attach refuse VFs that somebody works on: busy says what is being
+// done to a VF, "" for nothing. It is asked when the caller's record of the
+// attachment already shows that the VF is in use, so whoever looks there before
+// working on a VF, and Attach, cannot miss each other.
+func Busy(busy func(vf.Addr) string) Option { return func(d *Driver) { d.busy = busy } }
+
 // New returns the driver of the VFs that fs shows. fs must be the sysfs of the
 // network namespace that the process is in.
-func New(fs *sysfs.FS, log *slog.Logger) *Driver { return &Driver{fs: fs, log: log} }
+func New(fs *sysfs.FS, log *slog.Logger, options ...Option) *Driver {
+	d := &Driver{fs: fs, log: log, busy: func(vf.Addr) string { return "" }}
+	for _, o := range options {
+		o(d)
+	}
+	return d
+}
 
 // Attach implements cni.Driver. It sets the PF's side, then the MAC, then the MTU,
 // moves the VF's network device into ns under its final name by one message, and
@@ -42,6 +58,9 @@ func (d *Driver) Attach(ctx context.Context, ns *os.File, r cni.Record) (cni.Lin
 	p, err := decode(r)
 	if err != nil {
 		return cni.Link{}, err
+	}
+	if what := d.busy(p.VF); what != "" {
+		return cni.Link{}, fmt.Errorf("attach VF %s: it is busy now: %s", p.VF, what)
 	}
 	if p.userspace() {
 		l, err := d.configureUserspace(ctx, r, p, w)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/netns"
@@ -43,27 +42,10 @@ func (p prior) asked(field string) bool { return slices.Contains(p.Asked, field)
 // undo is the change that takes the PF back to the recorded attributes in
 // everything that was asked for, but for the MAC, which has rules of its own.
 func (p prior) undo() link.Change {
-	var u link.Change
 	if p.Attributes == nil {
-		return u
+		return link.Change{}
 	}
-	before := *p.Attributes
-	if p.asked(link.FieldVLAN) {
-		u.VLAN = &before.VLAN
-	}
-	if p.asked(link.FieldRates) {
-		u.Rates = &before.Rates
-	}
-	if p.asked(link.FieldSpoofChk) {
-		u.SpoofChk = before.SpoofChk
-	}
-	if p.asked(link.FieldTrust) {
-		u.Trust = before.Trust
-	}
-	if p.asked(link.FieldLinkState) {
-		u.LinkState = &before.LinkState
-	}
-	return u
+	return link.Undo(*p.Attributes, p.Asked)
 }
 
 func (p prior) userspace() bool { return p.Netdev == "" }
@@ -94,7 +76,7 @@ func (d *Driver) Prior(_ context.Context, a cni.Attachment) (json.RawMessage, er
 		return nil, err
 	}
 	p := prior{VF: v.Addr, PF: v.PF, Index: v.Index, Driver: v.Driver, Asked: w.fields()}
-	if !userspaceDriver(v.Driver) {
+	if !vf.UserspaceDriver(v.Driver) {
 		if err := d.readNetdev(a, &p); err != nil {
 			return nil, err
 		}
@@ -124,13 +106,6 @@ func (d *Driver) device(a cni.Attachment) (vf.VF, error) {
 		return vf.VF{}, refusal.New(object(a), "deviceID", a.Device, "a VF that its PF lists; "+v.PF.String()+" does not list this one")
 	}
 	return v, nil
-}
-
-// userspaceDriver reports whether VFs on this driver are used without a network
-// device. The variants of vfio-pci are named <vendor>_vfio_pci or <vendor>-vfio-pci.
-func userspaceDriver(name string) bool {
-	name = strings.ReplaceAll(name, "_", "-")
-	return name == "uio-pci-generic" || name == "igb-uio" || name == "vfio-pci" || strings.HasSuffix(name, "-vfio-pci")
 }
 
 // readNetdev notes the VF's network device, which must be on the host and free.
@@ -183,18 +158,5 @@ func (d *Driver) readPF(a cni.Attachment, p *prior, w wanted) error {
 		return err
 	}
 	p.Attributes = &seen
-	return reversible(t, seen, w)
-}
-
-// reversible refuses to set what the PF does not report: nobody could know what
-// to give back.
-func reversible(t link.Target, seen link.Attributes, w wanted) error {
-	allowed := "nothing: driver " + t.Driver + " does not report it, so it could not be restored; leave the field out"
-	if w.SpoofChk != nil && seen.SpoofChk == nil {
-		return refusal.New(t.String(), link.FieldSpoofChk, *w.SpoofChk, allowed)
-	}
-	if w.Trust != nil && seen.Trust == nil {
-		return refusal.New(t.String(), link.FieldTrust, *w.Trust, allowed)
-	}
-	return nil
+	return link.Check(t, seen, w.change())
 }

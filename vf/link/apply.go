@@ -53,6 +53,7 @@ func ApplyTo(ctx context.Context, p Port, t Target, c Change) error {
 	steps := Plan(current, c)
 	for _, s := range steps {
 		if err := write(ctx, p, s); err != nil {
+			learn(t, s, err)
 			return fmt.Errorf("set %s of %s: %w", s.Field, t, Refused(t, s, err))
 		}
 	}

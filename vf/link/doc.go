@@ -1,6 +1,7 @@
 // Package link reads and writes what a physical function (PF) keeps about its
 // virtual functions (VFs): VLAN, administrative MAC, rates, spoof check, trust and
-// link state, by rtnetlink on the PF's network device.
+// link state, by rtnetlink on the PF's network device. It also knows what the host
+// itself uses network devices for, and sets PFs up.
 //
 // It knows no policy, no pod and no file of sysfs: whoever calls names the PF.
 //
@@ -11,11 +12,13 @@
 //  2. What was written is read back. A value that the driver took and did not
 //     keep is an error.
 //  3. What a driver does not report is nil here and never a made-up value.
-//  4. A value that the driver refuses becomes a refusal.Refusal with the driver's
+//  4. Before anything is written Check refuses what the PF's driver is known to
+//     lack; what it lacks is learnt from its own answers.
+//  5. A value that the driver refuses becomes a refusal.Refusal with the driver's
 //     name, the field, the value and what would have been taken.
 //
-// A failing Apply leaves the steps before the failing one done. It has no undo:
-// the caller recorded what Read returned, and applies that.
+// A failing Apply leaves the steps before the failing one done. The caller recorded
+// what Read returned before, and applies Undo of that.
 //
 // All functions may be called concurrently, also for VFs of one PF. They work in
 // the network namespace of the calling thread, which is the host's everywhere in

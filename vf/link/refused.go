@@ -51,3 +51,12 @@ func (s Step) refusal(t Target) *refusal.Refusal {
 	}
 	return refusal.New(object, s.Field, *c.LinkState, "auto, enable, disable")
 }
+
+// refusedMTU turns a driver's EINVAL into a refusal; no driver says its limits
+// there, the kernel knows them as min_mtu and max_mtu (ip -d link).
+func refusedMTU(name string, mtu int, err error) error {
+	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ERANGE) {
+		return err
+	}
+	return refusal.New("device "+name, "mtu", mtu, "an MTU between the device's minmtu and maxmtu (ip -d link show "+name+")").Because(err)
+}

@@ -14,9 +14,14 @@
 //     sysfs mount. A VF inside a pod therefore has none, and that is not an error.
 //  3. The Inventory's goroutine alone replaces the published snapshot; a snapshot
 //     is never changed after it was published.
-//  4. Reading has no effect. Nothing here writes to /sys.
+//  4. Reading has no effect. What writes (SetNumVFs, SetAutoprobe, Bind) says so
+//     and reads back what it wrote.
+//  5. A snapshot is at most a second behind the kernel, without polling: device
+//     events and link events lead to one scan, and one sweep a minute is the net
+//     below them.
 //
-// FS has no state: all its methods may be called concurrently. Inventory's
+// FS has no state: all its methods may be called concurrently, those that write
+// for different functions. Inventory's
 // methods may be called concurrently with Run and with each other; Run is called
 // once.
 package sysfs

@@ -150,9 +150,10 @@ func encapsulation(arphrd int) string {
 }
 
 func (r *reader) pf(a vf.Addr) vf.PF {
+	entries := r.list(".")
 	p := vf.PF{
-		Addr: a, Vendor: r.id("vendor"), Device: r.id("device"), Driver: r.base("driver"),
-		NUMANode: r.node(), TotalVFs: r.count("sriov_totalvfs"),
+		Addr: a, Vendor: r.id("vendor"), Device: r.id("device"), Driver: r.base("driver"), NUMANode: r.node(),
+		IOMMUGroup: r.group(), TotalVFs: r.count("sriov_totalvfs"), ACPIIndex: r.acpiIndex(),
 	}
 	if p.TotalVFs > 0 {
 		p.NumVFs = r.count("sriov_numvfs")
@@ -164,20 +165,37 @@ func (r *reader) pf(a vf.Addr) vf.PF {
 		p.MTU = r.count(at + "mtu")
 		p.MAC = r.text(at + "address")
 		p.LinkUp = r.text(at+"operstate") == "up"
+		p.AdminUp = r.adminUp(p.Netdev)
 	}
+	if slices.Contains(entries, "infiniband") {
+		p.RDMA = r.rdma()
+		p.PKey = r.pkey(p.RDMA, p.LinkType)
+	}
+	p.Userspace = r.userspace(entries, p.Driver)
 	return p
 }
 
 // vf reads everything about a VF but its index, which only its PF knows.
 func (r *reader) vf(a, pf vf.Addr) vf.VF {
+	entries := r.list(".")
 	v := vf.VF{
-		Addr: a, PF: pf, Index: -1, Vendor: r.id("vendor"), Device: r.id("device"),
-		Driver: r.base("driver"), NUMANode: r.node(), IOMMUGroup: r.group(),
+		Addr: a, PF: pf, Index: -1, Vendor: r.id("vendor"), Device: r.id("device"), Driver: r.base("driver"),
+		NUMANode: r.node(), IOMMUGroup: r.group(),
 	}
-	if v.Netdev = r.netdev(); v.Netdev != "" {
-		v.LinkType = encapsulation(r.count("net/" + v.Netdev + "/type"))
-		v.MTU = r.count("net/" + v.Netdev + "/mtu")
+	if slices.Contains(entries, "acpi_index") {
+		v.ACPIIndex = r.acpiIndex()
 	}
+	if slices.Contains(entries, "net") {
+		if v.Netdev = r.netdev(); v.Netdev != "" {
+			v.LinkType = encapsulation(r.count("net/" + v.Netdev + "/type"))
+			v.MTU = r.count("net/" + v.Netdev + "/mtu")
+		}
+	}
+	if slices.Contains(entries, "infiniband") {
+		v.RDMA = r.rdma()
+		v.PKey = r.pkey(v.RDMA, v.LinkType)
+	}
+	v.Userspace = r.userspace(entries, v.Driver)
 	return v
 }
 

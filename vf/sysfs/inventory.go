@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,10 +12,12 @@ import (
 )
 
 // How long the inventory waits. Making the VFs of a PF raises some dozens of
-// events in a row, which one scan serves; the sweep is for what raises none,
-// such as an MTU or a link's state.
+// events in a row, which one scan serves; the sweep is for what raises none.
+// Where a scan takes long (thousands of VFs) the wait grows with it, so that a
+// storm of events costs a fifth of one CPU at most, up to worst.
 const (
 	coalesce = 100 * time.Millisecond
+	worst    = 600 * time.Millisecond
 	sweep    = time.Minute
 )
 
@@ -26,8 +27,13 @@ type Options struct {
 	// AltNames returns the alternative names of the host's network devices by
 	// device name. sysfs does not have them; nil leaves them empty.
 	AltNames func() (map[string][]string, error)
-	// Events wakes the inventory in place of the kernel's uevents: each value is
-	// one event. It is meant for trees that are no real sysfs, which have none.
+	// Profiles returns the names of the packages that NICs have loaded (DDP), by
+	// the PCI address of the PF. devlink has them, sysfs does not; nil leaves them
+	// empty.
+	Profiles func() (map[vf.Addr]string, error)
+	// Events wakes the inventory in place of the kernel's uevents and link events:
+	// each value is one event. It is meant for trees that are no real sysfs, which
+	// have none.
 	Events <-chan struct{}
 }
 
@@ -44,6 +50,8 @@ type Inventory struct {
 	mu          sync.Mutex
 	subscribers map[chan struct{}]bool
 
+	// took is how long the last scan took. Run alone touches it.
+	took time.Duration
 	// named holds the texts of what the last scan skipped, so that each is logged
 	// once and not once a minute. Run alone touches it.
 	named map[string]bool
@@ -124,7 +132,7 @@ func (i *Inventory) loop(ctx context.Context, events <-chan struct{}, minute <-c
 			if !open {
 				events = nil
 			} else if due == nil {
-				due = time.After(coalesce)
+				due = time.After(min(max(coalesce, 4*i.took), worst))
 			}
 		case done := <-i.asked:
 			done <- i.scan()
@@ -146,7 +154,37 @@ func (i *Inventory) events(ctx context.Context) (<-chan struct{}, func(), error)
 	if i.fs.root != "/sys" {
 		return nil, func() {}, nil
 	}
-	return uevents(ctx, i.log)
+	return kernelEvents(ctx, i.log)
+}
+
+// kernelEvents joins the two sources of the kernel.
+func kernelEvents(ctx context.Context, log *slog.Logger) (<-chan struct{}, func(), error) {
+	devices, wait1, err := uevents(ctx, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	links, wait2, err := linkEvents(ctx, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	both, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-devices:
+			case <-links:
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case both <- struct{}{}:
+			}
+		}
+	}()
+	return both, func() { wait1(); wait2(); <-ended }, nil
 }
 
 func (i *Inventory) warn(err error) {
@@ -157,14 +195,18 @@ func (i *Inventory) warn(err error) {
 
 // scan publishes a new snapshot where something changed.
 func (i *Inventory) scan() error {
+	began := time.Now()
 	snap, skipped, err := i.fs.Scan()
 	if err != nil {
 		return fmt.Errorf("scan PCI bus: %w", err)
 	}
+	i.took = time.Since(began)
 	i.name(skipped)
 	i.altNames(&snap)
+	i.profiles(&snap)
 	last := i.current.Load()
-	if last.Generation > 0 && equal(*last, snap) {
+	carry(last, &snap)
+	if last.Generation > 0 && last.Equal(&snap) {
 		return nil
 	}
 	snap.Generation = last.Generation + 1
@@ -200,13 +242,33 @@ func (i *Inventory) altNames(snap *vf.Snapshot) {
 	}
 }
 
-// equal compares all but the generation.
-func equal(a, b vf.Snapshot) bool {
-	return slices.Equal(a.VFs, b.VFs) && slices.EqualFunc(a.PFs, b.PFs, func(x, y vf.PF) bool {
-		names := slices.Equal(x.AltNames, y.AltNames)
-		x.AltNames, y.AltNames = nil, nil
-		return names && fmt.Sprint(x) == fmt.Sprint(y)
-	})
+func (i *Inventory) profiles(snap *vf.Snapshot) {
+	if i.opts.Profiles == nil {
+		return
+	}
+	names, err := i.opts.Profiles()
+	if err != nil {
+		i.log.Warn("inventory goes on without", "path", "DDP profiles", "err", err)
+		return
+	}
+	for n := range snap.PFs {
+		snap.PFs[n].DDPProfile = names[snap.PFs[n].Addr]
+	}
+}
+
+// carry keeps what a VF takes along into a pod: its RDMA devices, where the RDMA
+// subsystem separates namespaces. Which VFs have RDMA must not change with where
+// they are.
+func carry(last, snap *vf.Snapshot) {
+	for n := range snap.VFs {
+		v := &snap.VFs[n]
+		if v.Netdev != "" || len(v.RDMA) > 0 || v.Driver == "" {
+			continue
+		}
+		if old, ok := last.VF(v.Addr); ok && old.Driver == v.Driver {
+			v.RDMA, v.PKey = old.RDMA, old.PKey
+		}
+	}
 }
 
 func (i *Inventory) wake() {

@@ -59,3 +59,21 @@ func (fs *FS) Netdevs(a vf.Addr) ([]string, error) {
 	}
 	return names, nil
 }
+
+// At returns the address of VF number index of the PF at pf. ErrAbsent: there is
+// no such VF.
+func (fs *FS) At(pf vf.Addr, index int) (vf.Addr, error) {
+	d, err := fs.function(pf)
+	if err != nil {
+		return vf.Addr{}, err
+	}
+	defer d.close()
+	name, err := d.target(fmt.Sprintf("virtfn%d", index))
+	if absent(err) {
+		return vf.Addr{}, fmt.Errorf("VF %d of %s: %w", index, pf, ErrAbsent)
+	}
+	if err != nil {
+		return vf.Addr{}, err
+	}
+	return vf.ParseAddr(name)
+}

@@ -12,12 +12,13 @@ import (
 	"github.com/tendril-cni/tendril/vf"
 )
 
-// Scan reads all network functions of the PCI bus (class 02). The snapshot's
+// Scan reads all network functions and accelerators of the PCI bus (classes 02
+// and 12), and the auxiliary devices below them. The snapshot's
 // Generation is left 0. What could not be read is skipped and returned by name;
 // the error is for a bus that cannot be listed at all. A machine without PCI has
 // an empty inventory and no error.
 //
-// AltNames stay empty: sysfs does not have them.
+// AltNames and DDPProfile stay empty: sysfs does not have them.
 func (fs *FS) Scan() (vf.Snapshot, []Skipped, error) {
 	bus, err := fs.open(pciDevices)
 	if errors.Is(err, unix.ENOENT) {
@@ -68,6 +69,13 @@ func (s *scan) function(name string) {
 	s.skipped = append(s.skipped, r.skipped...)
 }
 
+// PCI base classes, as the attribute class begins with (PCI Code and ID
+// Assignment Specification).
+const (
+	network     = "0x02"
+	accelerator = "0x12"
+)
+
 func (s *scan) read(r *reader, a vf.Addr) {
 	class, err := r.attribute("class")
 	switch {
@@ -76,17 +84,22 @@ func (s *scan) read(r *reader, a vf.Addr) {
 	case err != nil:
 		r.skip("class", err)
 		return
-	case !strings.HasPrefix(class, "0x02"): // PCI base class 02: network controller
+	case !strings.HasPrefix(class, network) && !strings.HasPrefix(class, accelerator):
 		return
 	}
+	extra := strings.HasPrefix(class, accelerator)
 	pf, isVF, err := r.physfn()
 	switch {
 	case err != nil:
 		r.skip("physfn", err) // neither offered as a VF nor as a PF
 	case isVF:
-		s.snap.VFs = append(s.snap.VFs, r.vf(a, pf))
+		v := r.vf(a, pf)
+		v.Accelerator = extra
+		s.snap.VFs = append(s.snap.VFs, v)
 	default:
-		s.snap.PFs = append(s.snap.PFs, r.pf(a))
+		p := r.pf(a)
+		p.Accelerator = extra
+		s.snap.PFs = append(s.snap.PFs, p)
 	}
 }
 
@@ -111,6 +124,7 @@ func (s *scan) finish() {
 		}
 		v.Index = index
 	}
+	s.auxiliaries()
 }
 
 func (s *scan) of(pf vf.Addr) map[vf.Addr]int {

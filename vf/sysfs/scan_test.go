@@ -40,10 +40,10 @@ func TestScan(t *testing.T) {
 	}
 	pfs := []vf.PF{{
 		Addr: pf0, Netdev: "sriov0", Vendor: "8086", Device: "10c9", Driver: "igb", LinkType: "ether",
-		MTU: 1500, LinkUp: true, MAC: "52:54:00:00:01:00", TotalVFs: 7, NumVFs: 7, Autoprobe: true,
+		MTU: 1500, AdminUp: true, LinkUp: true, MAC: "52:54:00:00:01:00", TotalVFs: 7, NumVFs: 7, Autoprobe: true, IOMMUGroup: 20,
 	}, {
 		Addr: vf.MustAddr("0000:02:00.0"), Netdev: "sriov1", Vendor: "8086", Device: "10c9", Driver: "igb", NUMANode: 1,
-		LinkType: "ether", MTU: 1500, LinkUp: true, MAC: "52:54:00:00:02:00", TotalVFs: 7, NumVFs: 2, Autoprobe: true,
+		LinkType: "ether", MTU: 1500, AdminUp: true, LinkUp: true, MAC: "52:54:00:00:02:00", TotalVFs: 7, NumVFs: 2, Autoprobe: true, IOMMUGroup: 30,
 	}}
 	opt := cmp.Comparer(func(a, b vf.Addr) bool { return a == b })
 	if d := cmp.Diff(pfs, snap.PFs, opt); d != "" {

@@ -26,14 +26,19 @@ func uevents(ctx context.Context, log *slog.Logger) (events <-chan struct{}, wai
 		_ = unix.Close(fd)
 		return nil, nil, fmt.Errorf("bind uevent socket: %w", err)
 	}
-	socket := os.NewFile(uintptr(fd), "uevent") // non-blocking: Close ends a Read
+	return receive(ctx, fd, "device events", Concerns, log)
+}
+
+// receive reads the socket, which becomes its own, until ctx ends.
+func receive(ctx context.Context, fd int, what string, concerns func([]byte) bool, log *slog.Logger) (<-chan struct{}, func(), error) {
+	socket := os.NewFile(uintptr(fd), what) // non-blocking: Close ends a Read
 	c, ended := make(chan struct{}, 1), make(chan struct{})
 	unhook := context.AfterFunc(ctx, func() { _ = socket.Close() })
 	go func() {
 		defer close(ended)
 		defer unhook()
-		if err := listen(socket, c); err != nil && ctx.Err() == nil {
-			log.Warn("device events ended, the inventory is swept once a minute", "err", err)
+		if err := listen(socket, concerns, c); err != nil && ctx.Err() == nil {
+			log.Warn("events ended, the inventory is swept once a minute", "events", what, "err", err)
 		}
 	}()
 	return c, func() { <-ended }, nil
@@ -41,12 +46,12 @@ func uevents(ctx context.Context, log *slog.Logger) (events <-chan struct{}, wai
 
 // listen reads until the socket is closed. When the kernel had to drop events
 // (ENOBUFS) that counts as one.
-func listen(socket *os.File, c chan<- struct{}) error {
+func listen(socket *os.File, concerns func([]byte) bool, c chan<- struct{}) error {
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := socket.Read(buf)
 		switch {
-		case errors.Is(err, unix.ENOBUFS), err == nil && Concerns(buf[:n]):
+		case errors.Is(err, unix.ENOBUFS), err == nil && concerns(buf[:n]):
 			select {
 			case c <- struct{}{}:
 			default: // one is waiting: a scan will come

@@ -138,6 +138,7 @@ func (a *archive) netdev(dir, addr, name string, n int) {
 	a.file(net+"/type", "1")
 	a.file(net+"/mtu", "1500")
 	a.file(net+"/operstate", "up")
+	a.file(net+"/flags", "0x1003")
 	a.file(net+"/address", fmt.Sprintf("52:54:00:%s:%s:%02x", addr[2:4], addr[5:7], n))
 	a.link(net+"/device", "../../../"+addr)
 	a.link("class/net/"+name, "../../"+net)
