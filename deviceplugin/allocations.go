@@ -43,6 +43,63 @@ func (a *Allocations) Add(alloc Allocation) {
 	}
 }
 
+// claim records all of list, as Add does, if every device is free for it: no
+// other resource has it, or that allocation is over. Else it records nothing and
+// returns the allocation that is in the way, and the device. Two claims of one
+// device at once by two resources cannot both succeed.
+func (a *Allocations) claim(list []Allocation, over func(Allocation, string) bool) (held Allocation, id string, ok bool) {
+	var done []change
+	for _, alloc := range list {
+		alloc.IDs = slices.Clone(alloc.IDs)
+		n := &numbered{Allocation: alloc, number: a.next.Add(1)}
+		for _, id := range alloc.IDs {
+			old, free := a.take(id, n, over)
+			if !free {
+				a.revert(done)
+				return old.Allocation, id, false
+			}
+			done = append(done, change{id: id, old: old, now: n})
+		}
+	}
+	return Allocation{}, "", true
+}
+
+// change is an entry of one device that claim has replaced; old is nil where
+// there was none.
+type change struct {
+	id       string
+	old, now *numbered
+}
+
+// take makes n the last allocation of the device unless another resource has it,
+// and returns the one before.
+func (a *Allocations) take(id string, n *numbered, over func(Allocation, string) bool) (old *numbered, free bool) {
+	for {
+		v, loaded := a.last.LoadOrStore(id, n)
+		if !loaded {
+			return nil, true
+		}
+		old := v.(*numbered)
+		if old.Resource != n.Resource && !over(old.Allocation, id) {
+			return old, false
+		}
+		if a.last.CompareAndSwap(id, old, n) {
+			return old, true
+		}
+	}
+}
+
+// revert undoes changes, the last first, where nobody has replaced them again.
+func (a *Allocations) revert(done []change) {
+	for _, c := range slices.Backward(done) {
+		if c.old == nil {
+			a.last.CompareAndDelete(c.id, c.now)
+		} else {
+			a.last.CompareAndSwap(c.id, c.now, c.old)
+		}
+	}
+}
+
 // Last returns the last allocation of the device id.
 func (a *Allocations) Last(id string) (Allocation, bool) {
 	v, ok := a.last.Load(id)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/tendril-cni/tendril/vf"
@@ -20,37 +21,57 @@ type Config struct {
 type Resource struct {
 	// Prefix and Name make the extended resource "prefix/name".
 	Prefix, Name string
+	// Type is the kind of devices that it takes.
+	Type Type
 	// ExcludeTopology leaves the NUMA node out of what the kubelet is told.
 	ExcludeTopology bool
+	// Policy is how GetPreferredAllocation spends the devices.
+	Policy Policy
 	// Selectors are tried in order; there is at least one.
 	Selectors []Selector
 	// AdditionalInfo is copied into the _INFO variable, by device id (a PCI
-	// address in sysfs form) or "*" for all; a device's own keys win.
+	// address in sysfs form, the name of an auxiliary device) or "*" for all; a
+	// device's own keys win. For an auxiliary device the address of its parent
+	// counts too, between the two.
 	AdditionalInfo map[string]map[string]string
 }
 
+// Type is the kind of devices in a resource (deviceType).
+type Type int
+
+// NetDevice are PCI network functions (class 02), Accelerator PCI processing
+// accelerators (class 12), AuxNetDevice subfunctions on the auxiliary bus.
+const (
+	NetDevice Type = iota
+	Accelerator
+	AuxNetDevice
+)
+
+var typeNames = []string{"netDevice", "accelerator", "auxNetDevice"}
+
+// String returns the name that config.json has for t.
+func (t Type) String() string { return typeNames[t] }
+
+// Policy is how free devices are chosen where the NUMA node leaves a choice
+// (allocationPolicy; the SR-IOV network device plugin has no such field and
+// leaves it unread).
+type Policy int
+
+// Pack uses up one PF before the next, so that whole PFs stay free for large
+// requests. Spread takes from the PF with the most free devices, so that pods
+// share no link that they need not share.
+const (
+	Pack Policy = iota
+	Spread
+)
+
+var policyNames = []string{"pack", "spread"}
+
+// String returns the name that config.json has for p.
+func (p Policy) String() string { return policyNames[p] }
+
 // String returns "prefix/name".
 func (r Resource) String() string { return r.Prefix + "/" + r.Name }
-
-// Selector is a conjunction: a device matches when it satisfies every list that
-// is not empty. The zero Selector matches all devices.
-type Selector struct {
-	// Vendors and Devices are PCI ids of four lower-case hex digits.
-	Vendors, Devices []string
-	// Drivers are names of bound kernel drivers.
-	Drivers []string
-	// Addresses are the devices' own PCI addresses.
-	Addresses []vf.Addr
-	// PFNames select VFs by a name or altname of their PF's network device.
-	PFNames []Functions
-	// RootDevices select VFs by the PCI address of their PF.
-	RootDevices []Functions
-	// LinkTypes are "ether" or "infiniband".
-	LinkTypes []string
-	// VhostNet is no condition: devices matched by this selector come with
-	// /dev/vhost-net and /dev/net/tun, where the host has them.
-	VhostNet bool
-}
 
 // Parse reads the config.json of the SR-IOV network device plugin (its
 // documentation, "Configurations"). file names r in refusals; defaultPrefix is
@@ -74,7 +95,7 @@ func Parse(r io.Reader, file, defaultPrefix string) (Config, error) {
 			cfg.Resources, err = parseResources(at, raw, defaultPrefix)
 			return err
 		},
-	})
+	}, nil)
 	if err != nil {
 		return Config{}, err
 	}
@@ -121,20 +142,17 @@ func resourceLabel(raw json.RawMessage, prefix string) string {
 
 func parseResource(at place, raw json.RawMessage, prefix string) (Resource, error) {
 	res := Resource{Prefix: prefix}
-	kind := "netDevice"
+	// What depends on the device type is read after it, wherever it stands.
+	var selectors, info *later
 	err := at.keys(raw, fields{
-		"resourceName":    text(&res.Name),
-		"resourcePrefix":  text(&res.Prefix),
-		"deviceType":      text(&kind),
-		"excludeTopology": boolean(&res.ExcludeTopology),
-		"additionalInfo": func(at place, raw json.RawMessage) (err error) {
-			res.AdditionalInfo, err = parseInfo(at, raw)
-			return err
-		},
-		"selectors": func(at place, raw json.RawMessage) (err error) {
-			res.Selectors, err = parseSelectors(at, raw)
-			return err
-		},
+		"resourceName":     text(&res.Name),
+		"resourcePrefix":   text(&res.Prefix),
+		"deviceType":       oneOf(&res.Type, typeNames),
+		"excludeTopology":  boolean(&res.ExcludeTopology),
+		"allocationPolicy": oneOf(&res.Policy, policyNames),
+		"selectors":        put(&selectors),
+		"additionalInfo":   put(&info),
+	}, fields{
 		// Two internal fields of the upstream programs that the SR-IOV
 		// operator writes out, always as null.
 		"SelectorObj":  onlyNull,
@@ -143,11 +161,18 @@ func parseResource(at place, raw json.RawMessage, prefix string) (Resource, erro
 	if err != nil {
 		return Resource{}, err
 	}
-	if err := checkKind(at, kind); err != nil {
-		return Resource{}, err
-	}
 	if err := checkName(at, res); err != nil {
 		return Resource{}, err
+	}
+	if info != nil {
+		if res.AdditionalInfo, err = parseInfo(info.at, info.raw, res.Type); err != nil {
+			return Resource{}, err
+		}
+	}
+	if selectors != nil {
+		if res.Selectors, err = parseSelectors(selectors.at, selectors.raw, res.Type); err != nil {
+			return Resource{}, err
+		}
 	}
 	if len(res.Selectors) == 0 {
 		return Resource{}, at.refuse("selectors", "nothing", "an object or a list of at least one object; {} selects every device")
@@ -155,14 +180,33 @@ func parseResource(at place, raw json.RawMessage, prefix string) (Resource, erro
 	return res, nil
 }
 
-func checkKind(at place, kind string) error {
-	switch kind {
-	case "netDevice":
+// later is a value that is read when the rest of its object is known.
+type later struct {
+	at  place
+	raw json.RawMessage
+}
+
+func put(into **later) func(place, json.RawMessage) error {
+	return func(at place, raw json.RawMessage) error {
+		*into = &later{at: at, raw: raw}
 		return nil
-	case "accelerator", "auxNetDevice":
-		return at.refuse("deviceType", kind, "netDevice; accelerator and auxNetDevice are not there yet")
 	}
-	return at.refuse("deviceType", kind, "netDevice, accelerator, auxNetDevice")
+}
+
+// oneOf reads one of names as its position.
+func oneOf[T ~int](into *T, names []string) func(place, json.RawMessage) error {
+	return func(at place, raw json.RawMessage) error {
+		var s string
+		if err := text(&s)(at, raw); err != nil {
+			return err
+		}
+		i := slices.Index(names, s)
+		if i < 0 {
+			return at.refuse("", s, strings.Join(names, ", "))
+		}
+		*into = T(i)
+		return nil
+	}
 }
 
 // The kubelet refuses what is not an extended resource name (Kubernetes
@@ -191,15 +235,30 @@ func checkName(at place, res Resource) error {
 	return nil
 }
 
-func parseInfo(at place, raw json.RawMessage) (map[string]map[string]string, error) {
+// auxForm is the name of a device on the auxiliary bus.
+var auxForm = regexp.MustCompile(`^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[0-9]+$`)
+
+// infoKey is a key of additionalInfo in the form of a device id.
+func infoKey(at place, key string, kind Type) (string, error) {
+	if key == "*" || kind == AuxNetDevice && auxForm.MatchString(key) {
+		return key, nil
+	}
+	addr, err := vf.ParseAddr(key)
+	switch {
+	case err == nil:
+		return addr.String(), nil
+	case kind == AuxNetDevice:
+		return "", at.refuse("", key, "*, the name of a device (mlx5_core.sf.4), or the PCI address of its parent, dddd:bb:dd.f")
+	}
+	return "", at.refuse("", key, "* or the PCI address of a device, dddd:bb:dd.f")
+}
+
+func parseInfo(at place, raw json.RawMessage, kind Type) (map[string]map[string]string, error) {
 	info := map[string]map[string]string{}
 	err := at.members(raw, func(at place, key string, raw json.RawMessage) error {
-		if key != "*" {
-			addr, err := vf.ParseAddr(key)
-			if err != nil {
-				return at.refuse("", key, "* or the PCI address of a device, dddd:bb:dd.f")
-			}
-			key = addr.String()
+		key, err := infoKey(at, key, kind)
+		if err != nil {
+			return err
 		}
 		if info[key] != nil {
 			return at.refuse("", key, "every device once")

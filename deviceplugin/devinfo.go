@@ -1,39 +1,61 @@
 package deviceplugin
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/tendril-cni/tendril/vf"
 )
 
-// deviceInfo is the device information of a PCI function (Kubernetes Network
-// Plumbing Working Group, "Device Information Specification" 1.1.0).
+// deviceInfo is the device information of a PCI function or of its vDPA device
+// (Kubernetes Network Plumbing Working Group, "Device Information Specification"
+// 1.1.0).
 type deviceInfo struct {
-	Type    string  `json:"type"`
-	Version string  `json:"version"`
-	PCI     pciInfo `json:"pci"`
+	Type    string    `json:"type"`
+	Version string    `json:"version"`
+	PCI     *pciInfo  `json:"pci,omitempty"`
+	VDPA    *vdpaInfo `json:"vdpa,omitempty"`
 }
 
 type pciInfo struct {
 	Address   string  `json:"pci-address"`
+	RDMA      string  `json:"rdma-device,omitempty"`
 	PFAddress vf.Addr `json:"pf-pci-address,omitzero"`
+}
+
+type vdpaInfo struct {
+	Parent  string `json:"parent-device,omitempty"`
+	Driver  string `json:"driver,omitempty"`
+	Path    string `json:"path,omitempty"`
+	Address string `json:"pci-address,omitempty"`
 }
 
 // InfoFile returns the name of d's device-info file in the directory for device
 // plugins (section "Device plugin", <resourceName>-<deviceID>-device.json with
-// / as -) and its content.
+// / as -) and its content. The specification has no form for accelerators and
+// auxiliary devices; callers pass devices of a NetDevice resource.
 func (p *Pool) InfoFile(d Device) (name string, content []byte, err error) {
-	content, err = json.Marshal(deviceInfo{
-		Type: "pci", Version: "1.1.0",
-		PCI: pciInfo{Address: d.ID, PFAddress: d.PF},
-	})
+	about := deviceInfo{Type: "pci", Version: "1.1.0"}
+	if d.VDPA != "" {
+		about.Type = "vdpa"
+		about.VDPA = &vdpaInfo{Parent: d.Userspace.VDPA.Name, Driver: d.VDPA, Address: d.ID}
+		if d.VDPA == "vhost" && d.Userspace.VDPA.Node != "" {
+			about.VDPA.Path = "/dev/" + d.Userspace.VDPA.Node
+		}
+	} else {
+		about.PCI = &pciInfo{Address: d.ID, PFAddress: d.PF}
+		if d.WithRDMA {
+			about.PCI.RDMA = strings.Join(d.RDMA, ",")
+		}
+	}
+	content, err = json.Marshal(about)
 	return infoPrefix(p.Name()) + d.ID + infoSuffix, content, err
 }
 
@@ -51,10 +73,17 @@ type infoFiles struct {
 	told string
 	// at is when the files were last looked at.
 	at time.Time
-	// known are the resources this process has served, whose files it may
-	// remove.
+	// inUse reports whether somebody may have the device. Its file stays then,
+	// even when its pool has gone.
+	inUse func(id string) bool
+	// known are the resources that this program has served, whose files it may
+	// remove; nil before the first look at what an earlier process has noted.
 	known map[string]bool
 }
+
+// infoLedger is where the resources are noted, in the same directory. No reader
+// of device-info files looks for such a name.
+const infoLedger = ".tendril-resources.json"
 
 // infoSweep is how often the files are looked at without a change of pools: the
 // SR-IOV network device plugin removes those of its pools when it stops, which
@@ -82,19 +111,21 @@ func (f *infoFiles) try(pools []Pool) error {
 	if err := os.MkdirAll(f.dir, 0o755); err != nil {
 		return fmt.Errorf("make device-info directory: %w", err)
 	}
-	if f.known == nil {
-		f.known = map[string]bool{}
+	if err := f.note(pools); err != nil {
+		return err
 	}
 	wanted := map[string]bool{}
 	for i := range pools {
-		f.known[pools[i].Name()] = true
+		if pools[i].Resource.Type != NetDevice {
+			continue
+		}
 		for _, d := range pools[i].Devices {
 			name, content, err := pools[i].InfoFile(d)
 			if err != nil {
 				return fmt.Errorf("describe device %s: %w", d.ID, err)
 			}
 			wanted[name] = true
-			if err := f.write(name, content); err != nil {
+			if err := replaceFile(f.dir, name, content); err != nil {
 				return fmt.Errorf("write device-info of %s: %w", d.ID, err)
 			}
 		}
@@ -102,31 +133,47 @@ func (f *infoFiles) try(pools []Pool) error {
 	return f.prune(wanted)
 }
 
-// write puts content in place whole: a reader sees the old file or the new one.
-func (f *infoFiles) write(name string, content []byte) error {
-	path := filepath.Join(f.dir, name)
-	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
-		return nil
+// note adds the pools to the ledger before they have files.
+func (f *infoFiles) note(pools []Pool) error {
+	if f.known == nil {
+		f.known = map[string]bool{}
+		var names []string
+		data, err := os.ReadFile(filepath.Join(f.dir, infoLedger))
+		if err == nil && json.Unmarshal(data, &names) != nil {
+			f.log.Warn("ledger of device-info files is unreadable; files of resources that are gone stay", "path", infoLedger)
+		}
+		for _, name := range names {
+			f.known[name] = true
+		}
 	}
-	temp := filepath.Join(f.dir, "."+name)
-	if err := os.Remove(temp); err != nil && !os.IsNotExist(err) {
-		return err
+	for i := range pools {
+		f.known[pools[i].Name()] = true
 	}
-	if err := os.WriteFile(temp, content, 0o444); err != nil {
-		return err
-	}
-	return os.Rename(temp, path)
+	return f.save()
 }
 
-// prune removes our files that are not wanted. The directory is shared with
-// other device plugins, whose files have other names.
+func (f *infoFiles) save() error {
+	data, err := json.Marshal(slices.Sorted(maps.Keys(f.known)))
+	if err != nil {
+		return fmt.Errorf("note resources with device-info files: %w", err)
+	}
+	if err := replaceFile(f.dir, infoLedger, data); err != nil {
+		return fmt.Errorf("note resources with device-info files: %w", err)
+	}
+	return nil
+}
+
+// prune removes our files that are not wanted, but for those of devices in use.
+// The directory is shared with other device plugins, whose files have other
+// names.
 func (f *infoFiles) prune(wanted map[string]bool) error {
 	entries, err := os.ReadDir(f.dir)
 	if err != nil {
 		return fmt.Errorf("list device-info files: %w", err)
 	}
 	for _, entry := range entries {
-		if wanted[entry.Name()] || !f.ours(entry.Name()) {
+		id, ours := f.ours(entry.Name())
+		if wanted[entry.Name()] || !ours || f.inUse(id) {
 			continue
 		}
 		if err := os.Remove(filepath.Join(f.dir, entry.Name())); err != nil && !os.IsNotExist(err) {
@@ -136,9 +183,9 @@ func (f *infoFiles) prune(wanted map[string]bool) error {
 	return nil
 }
 
-// ours reports whether name is that of a device of a resource we serve. The
+// ours returns the device whose file of a resource of ours has that name. The
 // address is checked because one resource's name may begin with another's.
-func (f *infoFiles) ours(name string) bool {
+func (f *infoFiles) ours(name string) (id string, ok bool) {
 	for resource := range f.known {
 		id, ok := strings.CutPrefix(name, infoPrefix(resource))
 		if !ok {
@@ -148,8 +195,8 @@ func (f *infoFiles) ours(name string) bool {
 			continue
 		}
 		if _, err := vf.ParseAddr(id); err == nil {
-			return true
+			return id, true
 		}
 	}
-	return false
+	return "", false
 }

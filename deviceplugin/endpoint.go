@@ -19,11 +19,11 @@ import (
 // that starts late, restarts, empties its directory or forgets us needs no code
 // path of its own.
 type endpoint struct {
-	resource  Resource
-	kubelet   kubelet
-	feed      *feed
-	log       *slog.Logger
-	allocated func(Allocation)
+	resource Resource
+	kubelet  kubelet
+	feed     *feed
+	log      *slog.Logger
+	allocate func([]Allocation) error
 
 	wake   chan struct{}
 	cancel context.CancelFunc
@@ -140,7 +140,7 @@ func (e *endpoint) check(path string) {
 
 func (e *endpoint) service(path string) *service {
 	return &service{
-		resource: e.resource.String(), path: path, feed: e.feed, log: e.log, allocated: e.allocated,
+		resource: e.resource.String(), path: path, feed: e.feed, log: e.log, allocate: e.allocate,
 		stop: make(chan struct{}), ended: e.poke,
 	}
 }

@@ -15,17 +15,28 @@ import (
 )
 
 // FuzzParse: whatever the file says, it is refused with a refusal that has an
-// allowed part, or gives resources that can be registered and make pools.
+// allowed part, or gives resources that can be registered and make pools whose
+// healthy devices, and no others, can be given out.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		`{"resourceList":[{"resourceName":"a","selectors":{}}]}`,
 		`{"resourceList":[{"resourceName":"a","resourcePrefix":"b.c","deviceType":"netDevice","excludeTopology":true,"selectors":[{"vendors":["8086"],"pfNames":["eth0#0-2,5"]}],"additionalInfo":{"*":{"k":"v"}}}]}`,
 		`{"resourceList":[{"resourceName":"a","selectors":{"rootDevices":["0000:01:00.0#1"],"IsRdma":false,"isRdma":false}}]}`,
+		`{"resourceList":[{"resourceName":"a","deviceType":"auxNetDevice","selectors":{"auxTypes":["sf"],"pfNames":["p#88"],"acpiIndexes":["4"]},"additionalInfo":{"mlx5_core.sf.4":{"k":"v"}}}]}`,
+		`{"resourceList":[{"selectors":{"vendors":["8086"],"isRdma":false},"deviceType":"accelerator","resourceName":"a","allocationPolicy":"spread"}]}`,
+		`{"resourceList":[{"resourceName":"a","selectors":{"linkTypes":["infiniband"],"pKeys":["0x7fff"],"ddpProfiles":["GTPv1"],"vdpaType":"vhost"}}]}`,
 		`{"resourceList":null}`, `{"resourceList":[{}]}`, `[]`, `{`, `null`, ``, "{\"\\ud800\":1}",
 	} {
 		f.Add(seed)
 	}
-	snap := &vf.Snapshot{VFs: []vf.VF{{Addr: vf.MustAddr("0000:01:10.0"), PF: vf.MustAddr("0000:01:00.0"), Vendor: "8086", Driver: "igbvf"}}}
+	pf := vf.MustAddr("0000:01:00.0")
+	snap := &vf.Snapshot{
+		VFs: []vf.VF{
+			{Addr: vf.MustAddr("0000:01:10.0"), PF: pf, Vendor: "8086", Driver: "igbvf", RDMA: []string{"mlx5_0"}},
+			{Addr: vf.MustAddr("0000:01:10.2"), PF: pf, Index: 1, Vendor: "8086", Driver: "vfio-pci", Accelerator: true},
+		},
+		Aux: []vf.Aux{{Name: "mlx5_core.sf.4", PF: pf, Index: 88, Driver: "mlx5_core.sf"}},
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		cfg, err := deviceplugin.Parse(strings.NewReader(text), "config.json", "intel.com")
 		if err != nil {
@@ -40,8 +51,16 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("incomplete resource %+v", r)
 			}
 		}
-		if got := len(deviceplugin.Pools(cfg, snap, deviceplugin.Host{})); got != len(cfg.Resources) {
-			t.Fatalf("%d pools of %d resources", got, len(cfg.Resources))
+		pools := deviceplugin.Pools(cfg, snap, deviceplugin.Host{})
+		if len(pools) != len(cfg.Resources) {
+			t.Fatalf("%d pools of %d resources", len(pools), len(cfg.Resources))
+		}
+		for i := range pools {
+			for _, d := range pools[i].Devices {
+				if _, err := pools[i].Response([]string{d.ID}); (err == nil) != d.Healthy() {
+					t.Fatalf("%s of %s, %q: %v", d.ID, pools[i].Name(), d.Cause, err)
+				}
+			}
 		}
 	})
 }
@@ -115,9 +134,9 @@ func TestParseFunctions(t *testing.T) {
 	}
 }
 
-// TestInvariant1OnePoolEach: whatever the selectors, no function is in two
+// TestInvariant4OnePoolEach: whatever the selectors, no function is in two
 // pools, and Pools gives the same twice (invariant 2).
-func TestInvariant1OnePoolEach(t *testing.T) {
+func TestInvariant4OnePoolEach(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		snap := drawSnapshot(t)
 		cfg := deviceplugin.Config{}
@@ -172,6 +191,7 @@ func TestPreferKeepsItsPromise(t *testing.T) {
 		cfg := deviceplugin.Config{Resources: []deviceplugin.Resource{{
 			Prefix: "x", Name: "y", Selectors: []deviceplugin.Selector{{}},
 			ExcludeTopology: rapid.Bool().Draw(t, "excludeTopology"),
+			Policy:          rapid.SampledFrom([]deviceplugin.Policy{deviceplugin.Pack, deviceplugin.Spread}).Draw(t, "policy"),
 		}}}
 		pool := deviceplugin.Pools(cfg, drawSnapshot(t), deviceplugin.Host{})[0]
 		var available, must []string
@@ -204,7 +224,7 @@ func TestPreferKeepsItsPromise(t *testing.T) {
 	})
 }
 
-// TestPrefer: NUMA node first, then packed by PF.
+// TestPrefer: NUMA node first, then packed or spread by PF.
 func TestPrefer(t *testing.T) {
 	// Three PFs: a with 4 free VFs and b with 2 on node 0, c with 3 on node 1.
 	w := parseWorld(t, `
@@ -225,6 +245,7 @@ vf 0000:0c:10.2 pf=0000:0c:00.0 n=2 driver=d numa=1
 	all := []string{a + "3", a + "2", a + "1", a + "0", b + "0", b + "1", c + "0", c + "1", c + "2"}
 	for name, tc := range map[string]struct {
 		noTopology bool
+		spread     bool
 		must       []string
 		size       int
 		want       []string
@@ -238,6 +259,10 @@ vf 0000:0c:10.2 pf=0000:0c:00.0 n=2 driver=d numa=1
 		"near what it must have":         {size: 2, must: []string{a + "2"}, want: []string{a + "2", a + "0"}},
 		"smallest PF, topology excluded": {noTopology: true, size: 2, want: []string{b + "0", b + "1"}},
 		"only what is available":         {size: 2, available: []string{a + "3", b + "1", c + "1"}, want: []string{a + "3", b + "1"}},
+		"spread over a node's PFs":       {spread: true, size: 5, want: []string{a + "0", b + "0", a + "1", b + "1", a + "2"}},
+		"spread keeps to the node":       {spread: true, size: 3, want: []string{c + "0", c + "1", c + "2"}},
+		"spread over all PFs":            {spread: true, noTopology: true, size: 4, want: []string{a + "0", c + "0", b + "0", a + "1"}},
+		"spread away from what it has":   {spread: true, noTopology: true, size: 3, must: []string{a + "2"}, want: []string{a + "2", c + "0", b + "0"}},
 		"nothing":                        {size: 0, want: []string{}},
 		"too many":                       {size: 10, refused: true},
 		"must not available":             {size: 1, must: []string{a + "0"}, available: []string{b + "0"}, refused: true},
@@ -247,6 +272,9 @@ vf 0000:0c:10.2 pf=0000:0c:00.0 n=2 driver=d numa=1
 			cfg := deviceplugin.Config{Resources: []deviceplugin.Resource{{
 				Prefix: "x", Name: "y", ExcludeTopology: tc.noTopology, Selectors: []deviceplugin.Selector{{}},
 			}}}
+			if tc.spread {
+				cfg.Resources[0].Policy = deviceplugin.Spread
+			}
 			pool := deviceplugin.Pools(cfg, &w.snap, w.host)[0]
 			if tc.available == nil {
 				tc.available = all

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -80,12 +81,16 @@ func position(data []byte, offset int) (line, column int) {
 	return bytes.Count(before, []byte("\n")) + 1, len(before) - bytes.LastIndexByte(before, '\n')
 }
 
-// keys reads the object raw with the readers in want. A key with the value
-// null is as good as absent.
-func (p place) keys(raw json.RawMessage, want fields) error {
+// keys reads the object raw with the readers in want, and those in besides,
+// which are for keys not worth telling a person about. A key with the value null
+// is as good as absent.
+func (p place) keys(raw json.RawMessage, want, besides fields) error {
 	seen := map[string]bool{}
 	return p.members(raw, func(at place, key string, raw json.RawMessage) error {
 		name, read := want.find(key)
+		if read == nil {
+			name, read = besides.find(key)
+		}
 		if read == nil {
 			return p.refuse(key, clip(raw), "the keys "+want.names())
 		}
@@ -109,16 +114,8 @@ func (f fields) find(key string) (string, func(place, json.RawMessage) error) {
 	return "", nil
 }
 
-// names lists the keys worth telling; those that exist to be ignored are not.
 func (f fields) names() string {
-	var names []string
-	for name := range f {
-		if !strings.HasPrefix(name, "SelectorObj") {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return strings.Join(names, ", ")
+	return strings.Join(slices.Sorted(maps.Keys(f)), ", ")
 }
 
 // members calls each for the members of the object raw, in file order. The

@@ -2,6 +2,8 @@ package deviceplugin
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -35,6 +37,17 @@ type Options struct {
 	Inventory Inventory
 	// Log is required.
 	Log *slog.Logger
+	// Resources are merged with Config (see Merge): the pools that policies ask
+	// for. It is called from Run's goroutine and answers from memory; call Refresh
+	// when its answer changes. May be nil.
+	Resources func() []Resource
+	// Holdings tells who has which device: what containers have by the kubelet's
+	// pod resources, whichever plugin gave it to them, and what the daemon's
+	// journal has for pods. An error means that it is not known now. It is called
+	// from a goroutine of Run, at start, after changes of pools, and once a minute
+	// (every 5 s while a pool has a device that somebody else holds). With nil, an
+	// allocation is never over for other resources.
+	Holdings func(context.Context) ([]Holding, error)
 	// HostOwns is Host.Owns. It is called from Run's goroutine.
 	HostOwns func(vf.PF) string
 	// Unfit is Host.Unfit. It is called from Run's goroutine; call Refresh when
@@ -46,6 +59,10 @@ type Options struct {
 	// DeviceInfoDir is where device-info files for Multus-style consumers go
 	// (/var/run/k8s.cni.cncf.io/devinfo/dp); empty for none.
 	DeviceInfoDir string
+	// CDIDir is the runtime's directory of CDI specifications (/var/run/cdi), and
+	// makes containers get their device nodes by CDI; empty for nodes in the
+	// answer itself. The kubelet passes the names on from 1.28.
+	CDIDir string
 	// Dev is the directory of device nodes, /dev when empty.
 	Dev string
 }
@@ -56,8 +73,12 @@ type Plugin struct {
 	kubelet     kubelet
 	allocations Allocations
 
+	holdings holdings
+
 	config atomic.Pointer[Config]
 	pools  atomic.Pointer[[]Pool]
+	// refused is what Merge refused last; it points to nil for nothing.
+	refused atomic.Pointer[error]
 	// again asks Run's goroutine to look at everything anew.
 	again chan struct{}
 
@@ -65,6 +86,7 @@ type Plugin struct {
 
 	endpoints map[string]*endpoint
 	files     infoFiles
+	cdi       cdiSpec
 }
 
 // New returns a Plugin that does nothing until Run. It refuses options without
@@ -87,8 +109,10 @@ func New(o Options) (*Plugin, error) {
 	p := &Plugin{
 		opts: o, kubelet: kubelet{root: filepath.Clean(o.KubeletRoot)},
 		again: make(chan struct{}, 1), endpoints: map[string]*endpoint{},
-		files: infoFiles{dir: o.DeviceInfoDir, log: o.Log},
+		holdings: holdings{ask: o.Holdings, look: make(chan struct{}, 1)},
 	}
+	p.files = infoFiles{dir: o.DeviceInfoDir, log: o.Log, inUse: p.inUse}
+	p.cdi = cdiSpec{dir: o.CDIDir, log: o.Log, inUse: p.inUse}
 	p.config.Store(&o.Config)
 	return p, nil
 }
@@ -109,11 +133,24 @@ func (p *Plugin) Refresh() {
 	}
 }
 
+// Recount asks for the holders of devices at once, for when the caller knows that
+// one has let go. It does not wait for the answer.
+func (p *Plugin) Recount() { p.holdings.again() }
+
 // Pools returns the pools served at this moment, in file order; none before the
 // first inventory. They must not be changed.
 func (p *Plugin) Pools() []Pool {
 	if now := p.pools.Load(); now != nil {
 		return *now
+	}
+	return nil
+}
+
+// Refused returns why resources from Options.Resources are not served, as
+// refusals, or nil.
+func (p *Plugin) Refused() error {
+	if err := p.refused.Load(); err != nil {
+		return *err
 	}
 	return nil
 }
@@ -135,6 +172,12 @@ func (p *Plugin) Run(ctx context.Context) error {
 			case stirred <- struct{}{}:
 			default:
 			}
+		})
+		return nil
+	})
+	group.Go(func() error {
+		p.holdings.follow(ctx, p.Refresh, func(err error) {
+			p.opts.Log.Debug("holders of devices not known anew", "err", err)
 		})
 		return nil
 	})
@@ -174,10 +217,9 @@ func (p *Plugin) update(ctx context.Context, group *errgroup.Group) {
 	if snap == nil {
 		return
 	}
-	pools := Pools(*p.config.Load(), snap, p.host())
+	pools := p.sort(snap)
 	p.pools.Store(&pools)
-	p.retire(pools)
-	changed := false
+	changed := p.retire(pools)
 	for i := range pools {
 		pool := &pools[i]
 		e, ok := p.endpoints[pool.Name()]
@@ -193,6 +235,43 @@ func (p *Plugin) update(ctx context.Context, group *errgroup.Group) {
 		}
 	}
 	p.files.sync(pools, changed)
+	if changed {
+		p.holdings.again()
+	}
+}
+
+// sort makes the pools of snap. The CDI specification is in place before any of
+// them can be seen.
+func (p *Plugin) sort(snap *vf.Snapshot) []Pool {
+	cfg, host := p.merged(), p.host()
+	contested := false
+	host.Holder = func(id, resource string) string {
+		holder := p.holder(id, resource)
+		contested = contested || holder != ""
+		return holder
+	}
+	host.CDI = p.opts.CDIDir != ""
+	pools := Pools(cfg, snap, host)
+	if host.CDI && !p.cdi.sync(pools) {
+		host.CDI = false
+		pools = Pools(cfg, snap, host)
+	}
+	p.holdings.contested.Store(contested)
+	return pools
+}
+
+// merged is the configuration with what policies add.
+func (p *Plugin) merged() Config {
+	var more []Resource
+	if p.opts.Resources != nil {
+		more = p.opts.Resources()
+	}
+	cfg, err := Merge(*p.config.Load(), more)
+	if before := p.Refused(); err != nil && (before == nil || before.Error() != err.Error()) {
+		p.opts.Log.Warn("resources of policies left out", "err", err)
+	}
+	p.refused.Store(&err)
+	return cfg
 }
 
 func (p *Plugin) host() Host {
@@ -200,6 +279,7 @@ func (p *Plugin) host() Host {
 		Owns: p.opts.HostOwns, Unfit: p.opts.Unfit,
 		VhostNet: exists(filepath.Join(p.opts.Dev, "vhost-net")),
 		Tun:      exists(filepath.Join(p.opts.Dev, "net", "tun")),
+		RDMACM:   exists(filepath.Join(p.opts.Dev, "infiniband", rdmaCM)),
 	}
 }
 
@@ -212,7 +292,7 @@ func (p *Plugin) start(ctx context.Context, group *errgroup.Group, pool *Pool) *
 	ctx, cancel := context.WithCancel(ctx)
 	e := &endpoint{
 		resource: pool.Resource, kubelet: p.kubelet, feed: newFeed(pool), log: p.opts.Log,
-		allocated: p.allocated, wake: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{}),
+		allocate: p.allocate, wake: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{}),
 	}
 	group.Go(func() error {
 		e.run(ctx)
@@ -221,9 +301,10 @@ func (p *Plugin) start(ctx context.Context, group *errgroup.Group, pool *Pool) *
 	return e
 }
 
-// retire takes down the endpoints whose resource is gone. It waits for them, so
-// that the same resource can come back at once.
-func (p *Plugin) retire(pools []Pool) {
+// retire takes down the endpoints whose resource is gone, and reports whether
+// there were any. It waits for them, so that the same resource can come back at
+// once.
+func (p *Plugin) retire(pools []Pool) bool {
 	keep := map[string]bool{}
 	for i := range pools {
 		keep[pools[i].Name()] = true
@@ -240,11 +321,26 @@ func (p *Plugin) retire(pools []Pool) {
 		<-e.done
 		p.opts.Log.Info("resource withdrawn", "resource", e.resource.String())
 	}
+	return len(leaving) > 0
 }
 
-func (p *Plugin) allocated(a Allocation) {
-	p.allocations.Add(a)
-	p.opts.OnAllocate(a)
+// allocate makes the devices those of one resource, or refuses all of them. It is
+// the last word: two pools that have a device one after the other, in a change of
+// configuration, do not both get here with success.
+func (p *Plugin) allocate(list []Allocation) error {
+	held, id, ok := p.allocations.claim(list, p.holdings.over)
+	if !ok {
+		holder := p.holder(id, list[0].Resource)
+		if holder == "" {
+			holder = "a container as " + held.Resource
+		}
+		return refusal.New(fmt.Sprintf("resource %q", list[0].Resource), "devices", id,
+			"a device that no other resource has given out").Because(errors.New("held by " + holder))
+	}
+	for _, a := range list {
+		p.opts.OnAllocate(a)
+	}
+	return nil
 }
 
 // report logs what a person would want to know about a pool that changed.
@@ -253,7 +349,7 @@ func (p *Plugin) report(old, pool *Pool) {
 	log.Info("pool changed", "devices", len(pool.Devices), "before", len(old.Devices))
 	for _, d := range pool.Devices {
 		before, known := old.Device(d.ID)
-		if known && before == d {
+		if known && before.equal(d) {
 			continue
 		}
 		if !d.Healthy() {

@@ -128,7 +128,7 @@ const (
 	none = "intel.com/none:"
 )
 
-func TestInvariant4RegisteredEvenEmpty(t *testing.T) {
+func TestRegisteredEvenEmpty(t *testing.T) {
 	modes(t, func(t *testing.T, k *fakeKubelet) {
 		k.start()
 		_, stop := plugin(t, deviceplugin.Options{KubeletRoot: k.root, Config: config(t, twoPools), Inventory: &inventory{snap: nic(4, "igbvf")}})
@@ -272,8 +272,8 @@ func TestInventoryChanges(t *testing.T) {
 	k.shows("intel.com/low: 01:10.0@0", none)
 }
 
-// TestInvariant5NothingBeforeInventory: no snapshot, no socket.
-func TestInvariant5NothingBeforeInventory(t *testing.T) {
+// TestNothingBeforeInventory: no snapshot, no socket.
+func TestNothingBeforeInventory(t *testing.T) {
 	k := newKubelet(t, true)
 	k.start()
 	inv := &inventory{}
@@ -315,9 +315,9 @@ func TestReload(t *testing.T) {
 	})
 }
 
-// TestInvariant6OthersSocketStays: the next instance has put its socket in
+// TestOthersSocketStays: the next instance has put its socket in
 // place; the old one goes without taking it along.
-func TestInvariant6OthersSocketStays(t *testing.T) {
+func TestOthersSocketStays(t *testing.T) {
 	k := newKubelet(t, true)
 	k.start()
 	inv := &inventory{snap: nic(4, "igbvf")}
@@ -463,47 +463,6 @@ func TestAllocationsReplace(t *testing.T) {
 	}
 	if _, ok := a.Last("c"); ok {
 		t.Error("c was never allocated")
-	}
-}
-
-// TestDeviceInfo: one file a device, none of others touched, all there after
-// the plugin has ended.
-func TestDeviceInfo(t *testing.T) {
-	k := newKubelet(t, true)
-	k.start()
-	dir := filepath.Join(k.root, "devinfo", "dp")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	const foreign = "intel.com-low-x-0000:01:10.0-device.json"
-	if err := os.WriteFile(filepath.Join(dir, foreign), nil, 0o444); err != nil {
-		t.Fatal(err)
-	}
-	inv := &inventory{snap: nic(4, "igbvf")}
-	_, stop := plugin(t, deviceplugin.Options{KubeletRoot: k.root, Config: config(t, twoPools), Inventory: inv, DeviceInfoDir: dir})
-	names := func(want ...string) {
-		t.Helper()
-		waitFor(t, func() (string, bool) {
-			var got []string
-			entries, err := os.ReadDir(dir)
-			for _, e := range entries {
-				got = append(got, e.Name())
-			}
-			return fmt.Sprint(got, err), cmp.Equal(want, got)
-		})
-	}
-	names("intel.com-low-0000:01:10.0-device.json", "intel.com-low-0000:01:10.2-device.json", foreign)
-	inv.set(nic(1, "igbvf"))
-	names("intel.com-low-0000:01:10.0-device.json", foreign)
-	stop()
-	names("intel.com-low-0000:01:10.0-device.json", foreign)
-	text, err := os.ReadFile(filepath.Join(dir, "intel.com-low-0000:01:10.0-device.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	const want = `{"type":"pci","version":"1.1.0","pci":{"pci-address":"0000:01:10.0","pf-pci-address":"0000:01:00.0"}}`
-	if diff := cmp.Diff(want, string(text)); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

@@ -19,19 +19,30 @@ type Host struct {
 	// its settings are not back at their baseline; "" means it is fit. nil
 	// means that all are.
 	Unfit func(vf.Addr) string
-	// VhostNet and Tun tell whether /dev/vhost-net and /dev/net/tun exist.
-	VhostNet, Tun bool
+	// Holder names who has the device, for example "pod blue/web as
+	// intel.com/fast", when that is not a container which the kubelet gave it as
+	// resource; "" means nobody else has. nil means nobody ever has.
+	Holder func(id, resource string) string
+	// VhostNet, Tun and RDMACM tell whether /dev/vhost-net, /dev/net/tun and
+	// /dev/infiniband/rdma_cm exist.
+	VhostNet, Tun, RDMACM bool
+	// CDI says that the runtime finds device nodes in our CDI specification, so
+	// that containers get the names in it instead of the nodes.
+	CDI bool
 }
 
 // Device is one function in a pool.
 type Device struct {
-	// ID is what the kubelet and the pod see: the PCI address in sysfs form.
-	ID   string
+	// ID is what the kubelet and the pod see: the PCI address in sysfs form, or
+	// the name of an auxiliary device.
+	ID string
+	// Addr is the zero Addr for an auxiliary device.
 	Addr vf.Addr
-	// PF is the physical function of a VF, and the zero Addr for a device that
-	// is not a VF.
+	// PF is the physical function of a VF, the parent of an auxiliary device, and
+	// the zero Addr for a device that is neither.
 	PF vf.Addr
-	// Index is the VF number from 0, and -1 for a device that is not a VF.
+	// Index is the VF number from 0, the number of a subfunction, and -1 for a
+	// device that is neither.
 	Index int
 	// Driver is the bound driver, empty for none.
 	Driver string
@@ -39,14 +50,27 @@ type Device struct {
 	NUMANode int
 	// IOMMUGroup is the number in /dev/vfio/<group>, or -1.
 	IOMMUGroup int
-	// VhostNet adds /dev/vhost-net and /dev/net/tun.
-	VhostNet bool
+	// RDMA are the names of the RDMA devices.
+	RDMA      []string
+	Userspace vf.Userspace
+	// VhostNet adds /dev/vhost-net and /dev/net/tun, WithRDMA the nodes of RDMA,
+	// and VDPA ("vhost", "virtio", or empty) those of the vDPA device.
+	VhostNet, WithRDMA bool
+	VDPA               string
 	// Cause says why the device is unhealthy; it is empty for a healthy one.
 	Cause string
 }
 
 // Healthy reports whether the device may be given out.
 func (d Device) Healthy() bool { return d.Cause == "" }
+
+func (d Device) equal(e Device) bool {
+	return d.ID == e.ID && d.PF == e.PF && d.Index == e.Index && d.Driver == e.Driver && d.NUMANode == e.NUMANode &&
+		d.IOMMUGroup == e.IOMMUGroup && slices.Equal(d.RDMA, e.RDMA) && d.Userspace.UIO == e.Userspace.UIO &&
+		slices.Equal(d.Userspace.RDMA, e.Userspace.RDMA) && d.Userspace.NoIOMMU == e.Userspace.NoIOMMU &&
+		d.Userspace.VDPA == e.Userspace.VDPA && d.VhostNet == e.VhostNet && d.WithRDMA == e.WithRDMA &&
+		d.VDPA == e.VDPA && d.Cause == e.Cause
+}
 
 // Pool is one resource with its devices at one moment. It is immutable: its
 // slices and maps are shared and must not be changed.
@@ -77,7 +101,8 @@ func (p *Pool) Device(id string) (Device, bool) {
 // candidate is a function with all that selectors ask about.
 type candidate struct {
 	Device
-	vendor, device, linkType string
+	kind                                                           Type
+	vendor, device, linkType, acpiIndex, ddpProfile, pkey, auxType string
 	// pfNames are name and altnames of the PF's network device.
 	pfNames []string
 }
@@ -89,8 +114,9 @@ type candidate struct {
 //
 // VFs are candidates wherever they are: one that sits in a pod, and shows no
 // network device on the host, keeps its place. VFs without a driver stay too,
-// unhealthy, so that they can be seen. Of the physical functions only those
-// without VFs are candidates, and of these only what Host.Owns leaves free.
+// unhealthy, so that they can be seen, and so do those that another owner
+// holds. Of the physical functions only those without VFs are candidates, and
+// of these only what Host.Owns leaves free.
 func Pools(cfg Config, snap *vf.Snapshot, host Host) []Pool {
 	devices := candidates(snap, host)
 	owner := make(map[string]string, len(devices))
@@ -103,8 +129,12 @@ func Pools(cfg Config, snap *vf.Snapshot, host Host) []Pool {
 
 func claim(res Resource, devices []candidate, owner map[string]string, host Host) Pool {
 	p := Pool{Resource: res, Overlaps: map[string]string{}, host: host, index: map[string]int{}}
+	name := res.String()
 	for i := range devices {
 		c := &devices[i]
+		if c.kind != res.Type {
+			continue
+		}
 		n := slices.IndexFunc(res.Selectors, func(s Selector) bool { return s.matches(c) })
 		if n < 0 {
 			continue
@@ -113,98 +143,33 @@ func claim(res Resource, devices []candidate, owner map[string]string, host Host
 			p.Overlaps[c.ID] = first
 			continue
 		}
-		owner[c.ID] = res.String()
-		d := c.Device
-		d.VhostNet = res.Selectors[n].VhostNet
-		p.index[d.ID] = len(p.Devices)
-		p.Devices = append(p.Devices, d)
+		owner[c.ID] = name
+		p.index[c.ID] = len(p.Devices)
+		p.Devices = append(p.Devices, chosen(c.Device, &res.Selectors[n], name, host))
 	}
 	return p
 }
 
-// candidates lists what may be claimed, by address.
-func candidates(snap *vf.Snapshot, host Host) []candidate {
-	if snap == nil {
-		return nil
+// chosen is d as the selector s of the resource takes it.
+func chosen(d Device, s *Selector, resource string, host Host) Device {
+	d.VhostNet, d.WithRDMA, d.VDPA = s.VhostNet, s.RDMA, s.VDPA
+	d.Cause = d.unusable()
+	if d.Cause == "" && host.Unfit != nil && d.Addr.IsValid() {
+		d.Cause = host.Unfit(d.Addr)
 	}
-	list := make([]candidate, 0, len(snap.VFs)+len(snap.PFs))
-	pfs := make(map[vf.Addr]*vf.PF, len(snap.PFs))
-	for i := range snap.PFs {
-		pf := &snap.PFs[i]
-		pfs[pf.Addr] = pf
-		if pf.NumVFs == 0 && host.Owns != nil && host.Owns(*pf) == "" {
-			list = append(list, physical(pf, host))
+	if d.Cause == "" && host.Holder != nil {
+		if holder := host.Holder(d.ID, resource); holder != "" {
+			d.Cause = "held by " + holder
 		}
 	}
-	for i := range snap.VFs {
-		v := &snap.VFs[i]
-		list = append(list, virtual(v, pfs[v.PF], host))
-	}
-	slices.SortFunc(list, func(a, b candidate) int { return a.Addr.Compare(b.Addr) })
-	return list
-}
-
-func physical(pf *vf.PF, host Host) candidate {
-	c := candidate{
-		Device: Device{
-			ID: pf.Addr.String(), Addr: pf.Addr, Index: -1,
-			Driver: pf.Driver, NUMANode: pf.NUMANode, IOMMUGroup: -1,
-		},
-		vendor: pf.Vendor, device: pf.Device, linkType: pf.LinkType,
-	}
-	c.Cause = cause(c.Device, host)
-	return c
-}
-
-// virtual makes a candidate of v; pf is nil where the inventory lacks it.
-func virtual(v *vf.VF, pf *vf.PF, host Host) candidate {
-	c := candidate{
-		Device: Device{
-			ID: v.Addr.String(), Addr: v.Addr, PF: v.PF, Index: v.Index,
-			Driver: v.Driver, NUMANode: v.NUMANode, IOMMUGroup: v.IOMMUGroup,
-		},
-		vendor: v.Vendor, device: v.Device, linkType: v.LinkType,
-	}
-	if pf != nil {
-		c.pfNames = append(c.pfNames, pf.AltNames...)
-		if pf.Netdev != "" {
-			c.pfNames = append(c.pfNames, pf.Netdev)
-		}
-		if c.linkType == "" {
-			c.linkType = pf.LinkType
-		}
-	}
-	c.Cause = cause(c.Device, host)
-	return c
-}
-
-// Drivers that hand a device to user space.
-const (
-	driverVFIO   = "vfio-pci"
-	driverUIO    = "uio"
-	driverIGBUIO = "igb_uio"
-)
-
-// cause says why d cannot be given out, or "". A device whose nodes are not
-// known is held back: a pod that got it would start without it.
-func cause(d Device, host Host) string {
-	switch {
-	case d.Driver == "":
-		return "no driver is bound"
-	case d.Driver == driverVFIO && d.IOMMUGroup < 0:
-		return "bound to vfio-pci, but its IOMMU group is not known"
-	case d.Driver == driverUIO || d.Driver == driverIGBUIO:
-		return "bound to " + d.Driver + ", whose device nodes are not served yet; use vfio-pci"
-	case host.Unfit != nil:
-		return host.Unfit(d.Addr)
-	}
-	return ""
+	return d
 }
 
 // same reports whether two pools tell and hand out the same.
 func (p *Pool) same(q *Pool) bool {
-	return slices.Equal(p.Devices, q.Devices) && maps.Equal(p.Overlaps, q.Overlaps) &&
-		p.host.VhostNet == q.host.VhostNet && p.host.Tun == q.host.Tun &&
-		p.Resource.ExcludeTopology == q.Resource.ExcludeTopology &&
+	return slices.EqualFunc(p.Devices, q.Devices, Device.equal) && maps.Equal(p.Overlaps, q.Overlaps) &&
+		p.host.VhostNet == q.host.VhostNet && p.host.Tun == q.host.Tun && p.host.RDMACM == q.host.RDMACM &&
+		p.host.CDI == q.host.CDI &&
+		p.Resource.ExcludeTopology == q.Resource.ExcludeTopology && p.Resource.Policy == q.Resource.Policy &&
 		maps.EqualFunc(p.Resource.AdditionalInfo, q.Resource.AdditionalInfo, maps.Equal[map[string]string])
 }

@@ -11,10 +11,12 @@ import (
 
 // Prefer chooses size devices out of available, all of must among them
 // (GetPreferredAllocation). Devices of one NUMA node go together first, unless
-// the resource excludes topology; within a node, VFs of one PF. Of the nodes
-// and PFs that are enough on their own, the one with the least left over is
-// used up first, so that larger requests find whole ones later. Devices of one
-// PF go in the order of their addresses, and so does every tie.
+// the resource excludes topology; of the nodes that are enough on their own, the
+// one with the least left over is used up first. Within a node the resource's
+// Policy holds. Pack keeps to one PF, by the same rule, so that larger requests
+// find whole ones later. Spread takes one device after the other from the PF
+// that gave the fewest to this request, and of these the one with the most free.
+// Devices of one PF go in the order of their addresses, and so does every tie.
 //
 // It refuses ids outside the pool, a must that is not available or too long,
 // and a size above what is available.
@@ -28,7 +30,7 @@ func (p *Pool) Prefer(available, must []string, size int) ([]string, error) {
 		return nil, err
 	}
 	for _, d := range chosen {
-		if !slices.Contains(free, d) {
+		if !contains(free, d) {
 			return nil, p.refuse(d.ID, "a device that is available")
 		}
 	}
@@ -39,6 +41,9 @@ func (p *Pool) Prefer(available, must []string, size int) ([]string, error) {
 	for len(chosen) < size {
 		rest := without(free, chosen)
 		near := p.nearest(rest, chosen, size-len(chosen))
+		if p.Resource.Policy == Spread {
+			near = near[:1]
+		}
 		chosen = append(chosen, near[:min(len(near), size-len(chosen))]...)
 	}
 	ids := make([]string, len(chosen))
@@ -54,21 +59,44 @@ func (p *Pool) nearest(rest, chosen []Device, want int) []Device {
 	if !p.Resource.ExcludeTopology {
 		rest = bestGroup(rest, chosen, want, func(d Device) int { return d.NUMANode })
 	}
-	return bestGroup(rest, chosen, want, func(d Device) vf.Addr { return d.PF })
+	if p.Resource.Policy == Spread {
+		return loosest(rest, chosen)
+	}
+	return bestGroup(rest, chosen, want, pf)
 }
 
-// bestGroup splits rest by key and returns one group: one that chosen has
-// devices in, else the smallest that is enough, else the largest.
-func bestGroup[K comparable](rest, chosen []Device, want int, key func(Device) K) []Device {
-	var order []K
-	groups := map[K][]Device{}
-	for _, d := range rest {
+func pf(d Device) vf.Addr { return d.PF }
+
+// loosest returns the devices of the PF to spread to next.
+func loosest(rest, chosen []Device) []Device {
+	order, groups := split(rest, pf)
+	given := map[vf.Addr]int{}
+	for _, d := range chosen {
+		given[d.PF]++
+	}
+	best := slices.MinFunc(order, func(a, b vf.Addr) int {
+		return cmp.Or(cmp.Compare(given[a], given[b]), cmp.Compare(len(groups[b]), len(groups[a])))
+	})
+	return groups[best]
+}
+
+// split groups list by key, the keys in the order in which they come.
+func split[K comparable](list []Device, key func(Device) K) (order []K, groups map[K][]Device) {
+	groups = map[K][]Device{}
+	for _, d := range list {
 		k := key(d)
 		if groups[k] == nil {
 			order = append(order, k)
 		}
 		groups[k] = append(groups[k], d)
 	}
+	return order, groups
+}
+
+// bestGroup splits rest by key and returns one group: one that chosen has
+// devices in, else the smallest that is enough, else the largest.
+func bestGroup[K comparable](rest, chosen []Device, want int, key func(Device) K) []Device {
+	order, groups := split(rest, key)
 	inUse := map[K]int{}
 	for _, d := range chosen {
 		inUse[key(d)]++
@@ -106,10 +134,18 @@ func (p *Pool) lookup(ids []string) ([]Device, error) {
 		}
 		list = append(list, d)
 	}
-	slices.SortFunc(list, func(a, b Device) int { return a.Addr.Compare(b.Addr) })
-	return slices.Compact(list), nil
+	slices.SortFunc(list, func(a, b Device) int { return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.ID, b.ID)) })
+	return slices.CompactFunc(list, func(a, b Device) bool { return a.ID == b.ID }), nil
+}
+
+func contains(list []Device, d Device) bool {
+	return slices.ContainsFunc(list, func(e Device) bool { return e.ID == d.ID })
 }
 
 func without(list, drop []Device) []Device {
-	return slices.DeleteFunc(slices.Clone(list), func(d Device) bool { return slices.Contains(drop, d) })
+	gone := make(map[string]bool, len(drop))
+	for _, d := range drop {
+		gone[d.ID] = true
+	}
+	return slices.DeleteFunc(slices.Clone(list), func(d Device) bool { return gone[d.ID] })
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +17,9 @@ import (
 type Response struct {
 	Env   map[string]string
 	Nodes []Node
+	// CDI are qualified names of devices in the CDI specification, which carry
+	// the nodes then.
+	CDI []string
 }
 
 // Node is a device node. Access is a set of the letters r, w and m.
@@ -28,6 +32,8 @@ const (
 	vfioControl  = "/dev/vfio/vfio"
 	vhostNetNode = "/dev/vhost-net"
 	tunNode      = "/dev/net/tun"
+	infiniband   = "/dev/infiniband/"
+	rdmaCM       = "rdma_cm"
 )
 
 // Response answers one container's Allocate. Env has PCIDEVICE_<PREFIX>_<NAME>
@@ -43,7 +49,7 @@ func (p *Pool) Response(ids []string) (Response, error) {
 		return Response{}, p.refuse("", "at least one device")
 	}
 	about := make(map[string]info, len(ids))
-	var nodes []Node
+	var r Response
 	for _, id := range ids {
 		d, ok := p.Device(id)
 		switch {
@@ -56,10 +62,11 @@ func (p *Pool) Response(ids []string) (Response, error) {
 		}
 		var needs []Node
 		about[id], needs = p.describe(d)
-		for _, n := range needs {
-			if !slices.Contains(nodes, n) {
-				nodes = append(nodes, n)
-			}
+		switch {
+		case len(needs) > 0 && p.host.CDI:
+			r.CDI = append(r.CDI, cdiKind+"="+p.cdiName(d))
+		default:
+			r.add(needs)
 		}
 	}
 	text, err := json.Marshal(about)
@@ -67,8 +74,17 @@ func (p *Pool) Response(ids []string) (Response, error) {
 		return Response{}, fmt.Errorf("describe devices of %s: %w", p.Name(), err)
 	}
 	name := p.Resource.Variable()
-	env := map[string]string{name: strings.Join(ids, ","), name + "_INFO": string(text)}
-	return Response{Env: env, Nodes: nodes}, nil
+	r.Env = map[string]string{name: strings.Join(ids, ","), name + "_INFO": string(text)}
+	return r, nil
+}
+
+// add adds the nodes that are not there yet.
+func (r *Response) add(nodes []Node) {
+	for _, n := range nodes {
+		if !slices.Contains(r.Nodes, n) {
+			r.Nodes = append(r.Nodes, n)
+		}
+	}
 }
 
 // Variable returns the name of the environment variable that carries the ids:
@@ -95,46 +111,110 @@ func (p *Pool) choice() string {
 func (p *Pool) describe(d Device) (info, []Node) {
 	about := info{"generic": {"deviceID": d.ID}}
 	var nodes []Node
-	if d.Driver == driverVFIO {
-		group := "/dev/vfio/" + strconv.Itoa(d.IOMMUGroup)
-		about["vfio"] = map[string]string{"mount": vfioControl, "dev-mount": group}
-		nodes = append(nodes, node(vfioControl), node(group))
+	for _, part := range []func(Device) (string, map[string]string, []Node){vfio, uio, p.rdma, vdpa, p.vhost} {
+		provider, values, needs := part(d)
+		if values != nil {
+			about[provider] = values
+		}
+		nodes = append(nodes, needs...)
 	}
-	if d.VhostNet {
-		// A variable only for a node that comes with it: naming one that is not
-		// there sends a program to open it.
-		vhost := map[string]string{}
-		if p.host.VhostNet {
-			vhost["net-mount"] = vhostNetNode
-			nodes = append(nodes, node(vhostNetNode))
-		}
-		if p.host.Tun {
-			vhost["tun-mount"] = tunNode
-			nodes = append(nodes, node(tunNode))
-		}
-		if len(vhost) > 0 {
-			about["vhost"] = vhost
-		}
-	}
-	if extra := p.Resource.extra(d.ID); len(extra) > 0 {
+	if extra := p.Resource.extra(d); len(extra) > 0 {
 		about["extra"] = extra
 	}
 	return about, nodes
 }
 
+// vfio: a group without an IOMMU has a node of another name on the host
+// (drivers/vfio/group.c), and the usual one in the container.
+func vfio(d Device) (string, map[string]string, []Node) {
+	if d.Driver != driverVFIO {
+		return "", nil, nil
+	}
+	number := strconv.Itoa(d.IOMMUGroup)
+	group := node("/dev/vfio/" + number)
+	if d.Userspace.NoIOMMU {
+		group.Host = "/dev/vfio/noiommu-" + number
+	}
+	return "vfio", map[string]string{"mount": vfioControl, "dev-mount": group.Container}, []Node{node(vfioControl), group}
+}
+
+func uio(d Device) (string, map[string]string, []Node) {
+	onUIO := d.Driver == driverUIO || d.Driver == driverIGBUIO || d.Driver == driverGenericUIO
+	if !onUIO || d.Userspace.UIO == "" {
+		return "", nil, nil
+	}
+	n := node("/dev/" + d.Userspace.UIO)
+	return "uio", map[string]string{"mount": n.Container}, []Node{n}
+}
+
+// rdma: besides the device's own nodes comes the connection manager's, which all
+// devices share. Where a device has two RDMA devices, the variable of a kind of
+// node has the last one's path; the nodes are all there.
+func (p *Pool) rdma(d Device) (string, map[string]string, []Node) {
+	if !d.WithRDMA {
+		return "", nil, nil
+	}
+	values := map[string]string{}
+	var nodes []Node
+	for _, name := range d.Userspace.RDMA {
+		nodes = append(nodes, node(infiniband+name))
+		values[strings.TrimRight(name, "0123456789")] = infiniband + name
+	}
+	if p.host.RDMACM {
+		nodes = append(nodes, node(infiniband+rdmaCM))
+		values[rdmaCM] = infiniband + rdmaCM
+	}
+	if len(d.RDMA) > 0 {
+		values["rdma_dev"] = strings.Join(d.RDMA, ",")
+	}
+	return "rdma", values, nodes
+}
+
+// vdpa: a device on virtio_vdpa is a network device and has no node.
+func vdpa(d Device) (string, map[string]string, []Node) {
+	switch d.VDPA {
+	case "vhost":
+		n := node("/dev/" + d.Userspace.VDPA.Node)
+		n.Access = "mrw"
+		return "vdpa", map[string]string{"mount": n.Container}, []Node{n}
+	case "virtio":
+		return "vdpa", map[string]string{}, nil
+	}
+	return "", nil, nil
+}
+
+// vhost has a variable only for a node that comes with it: naming one that is
+// not there sends a program to open it.
+func (p *Pool) vhost(d Device) (string, map[string]string, []Node) {
+	if !d.VhostNet || !p.host.VhostNet && !p.host.Tun {
+		return "", nil, nil
+	}
+	values := map[string]string{}
+	var nodes []Node
+	if p.host.VhostNet {
+		values["net-mount"] = vhostNetNode
+		nodes = append(nodes, node(vhostNetNode))
+	}
+	if p.host.Tun {
+		values["tun-mount"] = tunNode
+		nodes = append(nodes, node(tunNode))
+	}
+	return "vhost", values, nodes
+}
+
 func node(path string) Node { return Node{Host: path, Container: path, Access: "rw"} }
 
-// extra merges additionalInfo for all devices with that for this one.
-func (r Resource) extra(id string) map[string]string {
-	all, own := r.AdditionalInfo["*"], r.AdditionalInfo[id]
-	if len(all) == 0 {
-		return own
+// extra merges additionalInfo for all devices, for those of one parent, and for
+// this one; what is nearer wins.
+func (r Resource) extra(d Device) map[string]string {
+	if len(r.AdditionalInfo) == 0 {
+		return nil
 	}
-	merged := make(map[string]string, len(all)+len(own))
-	for _, part := range []map[string]string{all, own} {
-		for k, v := range part {
-			merged[k] = v
-		}
+	merged := map[string]string{}
+	maps.Copy(merged, r.AdditionalInfo["*"])
+	if r.Type == AuxNetDevice {
+		maps.Copy(merged, r.AdditionalInfo[d.PF.String()])
 	}
+	maps.Copy(merged, r.AdditionalInfo[d.ID])
 	return merged
 }

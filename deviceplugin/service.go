@@ -21,10 +21,10 @@ type service struct {
 
 	resource string
 	// path is the socket's own path, which the plugin watcher is told.
-	path      string
-	feed      *feed
-	log       *slog.Logger
-	allocated func(Allocation)
+	path     string
+	feed     *feed
+	log      *slog.Logger
+	allocate func([]Allocation) error
 
 	// stop ends the streams when the socket goes away.
 	stop chan struct{}
@@ -103,10 +103,16 @@ func (s *service) Allocate(_ context.Context, req *pluginapi.AllocateRequest) (*
 		}
 		resp.ContainerResponses = append(resp.ContainerResponses, wire(r))
 	}
+	var list []Allocation
 	now := time.Now()
 	for _, c := range req.GetContainerRequests() {
-		s.allocated(Allocation{Resource: s.resource, IDs: c.GetDevicesIds(), Time: now})
-		s.log.Debug("devices allocated", "resource", s.resource, "pci", c.GetDevicesIds())
+		list = append(list, Allocation{Resource: s.resource, IDs: c.GetDevicesIds(), Time: now})
+	}
+	if err := s.allocate(list); err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	for _, a := range list {
+		s.log.Debug("devices allocated", "resource", s.resource, "pci", a.IDs)
 	}
 	return resp, nil
 }
@@ -117,6 +123,9 @@ func wire(r Response) *pluginapi.ContainerAllocateResponse {
 		c.Devices = append(c.Devices, &pluginapi.DeviceSpec{
 			HostPath: n.Host, ContainerPath: n.Container, Permissions: n.Access,
 		})
+	}
+	for _, name := range r.CDI {
+		c.CdiDevices = append(c.CdiDevices, &pluginapi.CDIDevice{Name: name})
 	}
 	return c
 }

@@ -75,6 +75,36 @@ func (c *Client) Devices(ctx context.Context, namespace, name string) (map[strin
 	return devices(pod), nil
 }
 
+// Held is a device that a pod holds.
+type Held struct {
+	Namespace, Pod string
+	// Resource is the extended resource as which the device was given out, by
+	// any device plugin, and ID what that plugin calls it.
+	Resource, ID string
+}
+
+// All returns what all pods of the node hold, in the kubelet's order over pods,
+// containers and devices; a device that containers share is there for each. It
+// wraps ErrNoSocket or the kubelet's own gRPC status. Kubelets before 1.34 list
+// pods that have ended too, until they are deleted.
+func (c *Client) All(ctx context.Context) ([]Held, error) {
+	all, err := c.api.List(ctx, &api.ListPodResourcesRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("read devices of all pods: %w", c.explain(err))
+	}
+	var list []Held
+	for _, pod := range all.GetPodResources() {
+		for _, container := range pod.GetContainers() {
+			for _, d := range container.GetDevices() {
+				for _, id := range d.GetDeviceIds() {
+					list = append(list, Held{Namespace: pod.GetNamespace(), Pod: pod.GetName(), Resource: d.GetResourceName(), ID: id})
+				}
+			}
+		}
+	}
+	return list, nil
+}
+
 // pod prefers Get; kubelets before 1.34 have it only behind a feature gate.
 func (c *Client) pod(ctx context.Context, namespace, name string) (*api.PodResources, error) {
 	one, err := c.api.Get(ctx, &api.GetPodResourcesRequest{PodNamespace: namespace, PodName: name})

@@ -146,9 +146,9 @@ func TestDevices(t *testing.T) {
 	}
 }
 
-// TestInvariant2ErrorsAreNoAnswers: a kubelet that refuses or is not there is
+// TestErrorsAreNoAnswers: a kubelet that refuses or is not there is
 // never taken for a pod without devices.
-func TestInvariant2ErrorsAreNoAnswers(t *testing.T) {
+func TestErrorsAreNoAnswers(t *testing.T) {
 	k := newKubelet(t)
 	k.pods = pods()
 	client, err := podresources.New(k.root)
@@ -230,5 +230,39 @@ func waitFor(t *testing.T, ok func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatal("it never came")
 		}
+	}
+}
+
+// TestAll: every device of every container with its pod, and no answer without a
+// kubelet.
+func TestAll(t *testing.T) {
+	k := newKubelet(t)
+	k.pods = pods()
+	client, err := podresources.New(k.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if list, err := client.All(t.Context()); !errors.Is(err, podresources.ErrNoSocket) || list != nil {
+		t.Errorf("no kubelet: %v, %v", list, err)
+	}
+	k.start(t)
+	var got []string
+	// The connection may still be waiting after the call that failed.
+	for deadline := time.Now().Add(30 * time.Second); got == nil && time.Now().Before(deadline); {
+		list, err := client.All(t.Context())
+		if err != nil {
+			continue
+		}
+		for _, h := range list {
+			got = append(got, fmt.Sprintf("%s/%s %s %s", h.Namespace, h.Pod, h.Resource, h.ID))
+		}
+	}
+	want := []string{
+		"red/web x/a 9",
+		"blue/web x/a 3", "blue/web x/a 1", "blue/web x/b 7", "blue/web x/b 5", "blue/web x/a 2", "blue/web x/a 3",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
