@@ -10,15 +10,22 @@ import (
 
 // Types that Parse knows.
 const (
-	TypeStatic    = "static"
-	TypeHostLocal = "host-local"
+	TypeStatic      = "static"
+	TypeHostLocal   = "host-local"
+	TypeWhereabouts = "whereabouts"
+	TypeTendril     = "tendril"
 )
+
+// types is what Parse knows, for refusals.
+const types = TypeTendril + ", " + TypeWhereabouts + ", " + TypeHostLocal + ", " + TypeStatic
 
 // Config is a parsed ipam object. Type says which of the pointers is set.
 type Config struct {
 	Type      string
 	Static    *Static
 	HostLocal *HostLocal
+	// Cluster is set for tendril and whereabouts.
+	Cluster *Cluster
 }
 
 // Static is a list of addresses that the configuration itself names. Nothing
@@ -48,17 +55,19 @@ type HostLocal struct {
 // wire is the ipam object as it is written, for both types. Go's decoder does
 // the rest: keys in any case, unknown ones ignored.
 type wire struct {
-	Type      string `json:"type"`
-	Addresses []struct {
-		Address string `json:"address"`
-		Gateway string `json:"gateway"`
-	} `json:"addresses"`
+	Type      string        `json:"type"`
+	Addresses []addressWire `json:"addresses"`
 	rangeWire
 	Ranges     [][]rangeWire `json:"ranges"`
 	Routes     []routeWire   `json:"routes"`
 	DNS        DNS           `json:"dns"`
 	ResolvConf string        `json:"resolvConf"`
 	DataDir    string        `json:"dataDir"`
+}
+
+type addressWire struct {
+	Address string `json:"address"`
+	Gateway string `json:"gateway"`
 }
 
 type routeWire struct {
@@ -72,10 +81,32 @@ type routeWire struct {
 }
 
 // Parse reads the ipam object of a network configuration: containernetworking
-// plugins v1.9, static and host-local. The old form of host-local with subnet,
-// rangeStart, rangeEnd and gateway at the top becomes set 0. Every error is a
-// refusal.Refusal without an object, its field starting with "ipam".
+// plugins v1.9, static and host-local; whereabouts v0.9.4; and our own tendril.
+// The old form of host-local with subnet, rangeStart, rangeEnd and gateway at the
+// top becomes set 0. Every error is a refusal.Refusal without an object, its
+// field starting with "ipam".
 func Parse(raw json.RawMessage) (Config, error) {
+	var kind struct {
+		Type string `json:"type"`
+	}
+	if err := json.Unmarshal(raw, &kind); err != nil {
+		return Config{}, decodeRefusal(raw, err)
+	}
+	switch kind.Type {
+	case TypeWhereabouts:
+		c, err := parseWhereabouts(raw)
+		return Config{Type: kind.Type, Cluster: c}, err
+	case TypeTendril:
+		c, err := parseOwn(raw)
+		return Config{Type: kind.Type, Cluster: c}, err
+	case TypeStatic, TypeHostLocal:
+		return parseReference(raw)
+	}
+	return Config{}, refusal.New("", "ipam.type", kind.Type, types)
+}
+
+// parseReference reads the types of the reference plugins.
+func parseReference(raw json.RawMessage) (Config, error) {
 	var w wire
 	if err := json.Unmarshal(raw, &w); err != nil {
 		return Config{}, decodeRefusal(raw, err)
@@ -84,21 +115,12 @@ func Parse(raw json.RawMessage) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	switch w.Type {
-	case TypeStatic:
-		addresses, err := w.addresses()
-		if err != nil {
-			return Config{}, err
-		}
-		return Config{Type: w.Type, Static: &Static{Addresses: addresses, Routes: routes, DNS: w.DNS}}, nil
-	case TypeHostLocal:
-		sets, err := w.sets()
-		if err != nil {
-			return Config{}, err
-		}
-		return Config{Type: w.Type, HostLocal: &HostLocal{Sets: sets, Routes: routes, ResolvConf: w.ResolvConf, DataDir: w.DataDir}}, nil
+	if w.Type == TypeStatic {
+		addresses, err := parseAddresses(w.Addresses)
+		return Config{Type: w.Type, Static: &Static{Addresses: addresses, Routes: routes, DNS: w.DNS}}, err
 	}
-	return Config{}, refusal.New("", "ipam.type", w.Type, TypeStatic+", "+TypeHostLocal)
+	sets, err := w.sets()
+	return Config{Type: w.Type, HostLocal: &HostLocal{Sets: sets, Routes: routes, ResolvConf: w.ResolvConf, DataDir: w.DataDir}}, err
 }
 
 // sets reads the range sets, the old form first.
@@ -121,11 +143,11 @@ func (w wire) sets() ([]RangeSet, error) {
 	})
 }
 
-// addresses reads the addresses of static.
-func (w wire) addresses() ([]Address, error) {
+// parseAddresses reads addresses that a configuration spells out.
+func parseAddresses(list []addressWire) ([]Address, error) {
 	var out []Address
 	seen := map[netip.Addr]bool{}
-	for i, a := range w.Addresses {
+	for i, a := range list {
 		field := fmt.Sprintf("ipam.addresses[%d].", i)
 		p, err := netip.ParsePrefix(a.Address)
 		if err != nil || p.Addr().Is4In6() {

@@ -13,13 +13,17 @@ import (
 
 // decodeRefusal turns an error of Go's decoder into a refusal.
 func decodeRefusal(raw []byte, err error) error {
+	if _, key, ok := strings.Cut(err.Error(), "unknown field "); ok {
+		return &refusal.Refusal{Field: "ipam", Value: key, Allowed: "type, network, ranges (subnet, start, end, gateway, exclude), routes, dns, probe, sticky"}
+	}
 	var kind *json.UnmarshalTypeError
 	if !errors.As(err, &kind) {
 		return (&refusal.Refusal{Field: "ipam", Value: fmt.Sprintf("%.60s", raw), Allowed: "a JSON object"}).Because(err)
 	}
 	field := "ipam"
 	if kind.Field != "" {
-		field += "." + kind.Field
+		// Structs that are embedded are no part of the path that people write.
+		field += "." + strings.NewReplacer("whereaboutsRange.", "", "rangeWire.", "").Replace(kind.Field)
 	}
 	return &refusal.Refusal{Field: field, Value: tokenBefore(raw, kind), Allowed: kindForm(kind.Type)}
 }
@@ -42,6 +46,8 @@ func kindForm(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.String:
 		return "a string"
+	case reflect.Bool:
+		return "true or false"
 	case reflect.Int:
 		return "a whole number"
 	case reflect.Slice:

@@ -1,10 +1,13 @@
 package ipam
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/tendril-cni/tendril/cni/refusal"
@@ -18,6 +21,9 @@ type Owner struct {
 	// Pod is "namespace/name", UID the pod's metadata.uid.
 	Pod string `json:"pod,omitempty"`
 	UID string `json:"uid,omitempty"`
+	// Claim is "namespace/name" of the claim whose addresses the attachment uses
+	// (an IPAMClaim, or a StatefulSet's pod in a sticky network); empty for none.
+	Claim string `json:"claim,omitempty"`
 }
 
 // String names o for a person.
@@ -46,6 +52,8 @@ func (o Owner) check() error {
 type Address struct {
 	Prefix  netip.Prefix `json:"prefix"`
 	Gateway netip.Addr   `json:"gateway,omitzero"`
+	// Suspect says that the address is to be probed before it is used.
+	Suspect bool `json:"suspect,omitempty"`
 }
 
 // Route is a route that comes with a lease, as in CNI 1.1 results. Zero means
@@ -102,6 +110,45 @@ func (e *ExhaustedError) Error() string {
 // Unwrap returns ErrExhausted.
 func (e *ExhaustedError) Unwrap() error { return ErrExhausted }
 
+// SharedExhaustedError says that no node of the cluster gives a slot of a range
+// set away. errors.Is(err, ErrExhausted) holds for it.
+type SharedExhaustedError struct {
+	Space string
+	// Set is the index of the range set, Ranges its ranges.
+	Set    int
+	Ranges RangeSet
+	// Capacity is how many addresses the set can hand out; Nodes, Claims and
+	// Quarantined are who has how many of those that were looked at.
+	Capacity            uint64
+	Nodes               map[string]int
+	Claims, Quarantined int
+	// Here are those of this node, by what they are: in use, idle (cooling down
+	// among them).
+	HereUsed, HereIdle int
+}
+
+// Error says how many addresses are used and by whom, the largest holders first.
+func (e *SharedExhaustedError) Error() string {
+	names := slices.SortedFunc(maps.Keys(e.Nodes), func(a, b string) int {
+		return cmp.Or(cmp.Compare(e.Nodes[b], e.Nodes[a]), cmp.Compare(a, b))
+	})
+	total, who := 0, make([]string, 0, 6)
+	for i, n := range names {
+		total += e.Nodes[n]
+		switch {
+		case i < 5:
+			who = append(who, fmt.Sprintf("%s %d", n, e.Nodes[n]))
+		case i == 5:
+			who = append(who, fmt.Sprintf("%d more nodes", len(names)-5))
+		}
+	}
+	return fmt.Sprintf("address space %q: range set %d (%s): %d addresses, %d with nodes (%s; here %d in use, %d idle), %d with claims, %d in quarantine: %v",
+		e.Space, e.Set, e.Ranges, e.Capacity, total, strings.Join(who, ", "), e.HereUsed, e.HereIdle, e.Claims, e.Quarantined, ErrExhausted)
+}
+
+// Unwrap returns ErrExhausted.
+func (e *SharedExhaustedError) Unwrap() error { return ErrExhausted }
+
 // capacity is the number of addresses that the set can hand out.
 func (s RangeSet) capacity() uint64 {
 	var sum uint64
@@ -110,9 +157,27 @@ func (s RangeSet) capacity() uint64 {
 		if r.contains(r.Gateway) && n < math.MaxUint64 {
 			n--
 		}
+		for _, x := range r.Exclude {
+			n -= min(n, r.overlap(x))
+		}
 		if sum += n; sum < n {
 			return math.MaxUint64
 		}
 	}
 	return sum
+}
+
+// overlap is the number of addresses of r that lie in x.
+func (r Range) overlap(x netip.Prefix) uint64 {
+	lo, hi := slotOf(r.Start), slotOf(r.End)
+	if first := slotOf(x.Addr()); lo.less(first) {
+		lo = first
+	}
+	if last := slotOf(broadcastOf(x)); last.less(hi) {
+		hi = last
+	}
+	if hi.less(lo) {
+		return 0
+	}
+	return lo.count(hi)
 }

@@ -8,14 +8,17 @@ import (
 	"github.com/tendril-cni/tendril/cni/refusal"
 )
 
-// Range is a run of addresses of one subnet, both ends included. The gateway is
-// never handed out.
+// Range is a run of addresses of one subnet, both ends included. The gateway and
+// what is excluded are never handed out.
 type Range struct {
 	// Subnet has no host bits; its length is that of the addresses handed out.
 	Subnet     netip.Prefix
 	Start, End netip.Addr
-	// Gateway is always set and may lie outside of the range.
+	// Gateway may lie outside of the range. It is always set for host-local and
+	// may be zero for the other types.
 	Gateway netip.Addr
+	// Exclude has prefixes without host bits. host-local has none.
+	Exclude []netip.Prefix
 }
 
 // String returns "start-end".

@@ -18,18 +18,25 @@ import (
 // reservation. static returns the configured addresses, or those asked for in
 // their stead, and stores nothing.
 //
+// tendril and whereabouts take one address of each set too, the lowest that the
+// node has: what the owner holds, what is asked for, what the same pod's
+// interface had last, else the lowest available.
+//
 // Errors: refusal.Refusal for what cannot be had, naming the holder or the
-// ranges; *ExhaustedError; or what the Store said. Nothing was written in the
-// first two cases.
+// ranges; *ExhaustedError; *NeedSlots when the node has to claim slots first; or
+// what the Store said. Nothing was written in the first three cases.
 func Reserve(store Store, network string, cfg Config, owner Owner, asked []netip.Prefix) (Lease, error) {
 	switch {
 	case cfg.Static != nil:
 		return cfg.Static.lease(asked)
-	case cfg.HostLocal == nil:
-		return Lease{}, refusal.New("", "ipam.type", cfg.Type, TypeStatic+", "+TypeHostLocal)
+	case cfg.HostLocal == nil && cfg.Cluster == nil:
+		return Lease{}, refusal.New("", "ipam.type", cfg.Type, types)
 	}
 	if err := check(network, owner); err != nil {
 		return Lease{}, err
+	}
+	if cfg.Cluster != nil {
+		return NewLedger(store).reserve(network, cfg.Cluster, owner, asked)
 	}
 	s := &space{store: store, network: network}
 	d, err := s.decide(cfg.HostLocal.Sets, owner, asked)
@@ -57,7 +64,10 @@ func Release(store Store, network string, owner Owner) error {
 		}
 	}
 	s.drop(s.ownerKey(owner))
-	return s.err
+	if s.err != nil {
+		return s.err
+	}
+	return NewLedger(store).release(network, owner)
 }
 
 func check(network string, owner Owner) error {

@@ -1,0 +1,145 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+
+	"github.com/tendril-cni/tendril/ipam/v1alpha1"
+)
+
+// callTime bounds one call to the API server, unless Options say otherwise.
+const callTime = 4 * time.Second
+
+// Blocks reads and writes AddressBlocks. It may be used concurrently.
+type Blocks struct {
+	client rest.Interface
+	calls  time.Duration
+}
+
+// NewBlocks returns a client. config is not changed.
+func NewBlocks(config *rest.Config) (*Blocks, error) {
+	c := rest.CopyConfig(config)
+	c.GroupVersion = &schema.GroupVersion{Group: v1alpha1.Group, Version: v1alpha1.Version}
+	c.APIPath = "/apis"
+	c.NegotiatedSerializer = scheme.Codecs.WithoutConversion()
+	c.ContentType, c.AcceptContentTypes = "application/json", "application/json"
+	// Claims are few and somebody waits for each: a limit of our own would only
+	// add to the API server's.
+	c.QPS = -1
+	client, err := rest.RESTClientFor(c)
+	if err != nil {
+		return nil, fmt.Errorf("make a client of address blocks: %w", err)
+	}
+	return &Blocks{client: client, calls: callTime}, nil
+}
+
+// Get reads a block: by quorum, or from the API server's cache, which may be
+// behind. It returns nil when there is none.
+func (b *Blocks) Get(ctx context.Context, name string, cached bool) (*v1alpha1.AddressBlock, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.calls)
+	defer cancel()
+	r := b.client.Get().Resource(v1alpha1.Resource).Name(name).MaxRetries(0)
+	if cached {
+		r = r.Param("resourceVersion", "0")
+	}
+	out, err := decode(r.Do(ctx))
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read address block %s: %w", name, err)
+	}
+	return out, nil
+}
+
+// Write creates the block when it has no resourceVersion, else updates it on
+// condition that it still has that one. It returns the block as written.
+func (b *Blocks) Write(ctx context.Context, block *v1alpha1.AddressBlock) (*v1alpha1.AddressBlock, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.calls)
+	defer cancel()
+	data, err := json.Marshal(block)
+	if err != nil {
+		return nil, fmt.Errorf("encode address block %s: %w", block.Name, err)
+	}
+	r := b.client.Post()
+	if block.ResourceVersion != "" {
+		r = b.client.Put().Name(block.Name)
+	}
+	out, err := decode(r.Resource(v1alpha1.Resource).MaxRetries(0).Body(data).Do(ctx))
+	if err != nil {
+		return nil, fmt.Errorf("write address block %s: %w", block.Name, err)
+	}
+	return out, nil
+}
+
+// List reads every block from the API server's cache, a page at a time. It is for
+// controllers and people; nodes do without.
+func (b *Blocks) List(ctx context.Context, each func(*v1alpha1.AddressBlock) error) error {
+	for next := ""; ; {
+		data, err := b.client.Get().Resource(v1alpha1.Resource).
+			Param("limit", "500").Param("continue", next).Do(ctx).Raw()
+		if err != nil {
+			return fmt.Errorf("list address blocks: %w", err)
+		}
+		var page v1alpha1.AddressBlockList
+		if err := json.Unmarshal(data, &page); err != nil {
+			return fmt.Errorf("decode address blocks: %w", err)
+		}
+		for i := range page.Items {
+			if err := each(&page.Items[i]); err != nil {
+				return err
+			}
+		}
+		if next = page.Continue; next == "" {
+			return nil
+		}
+	}
+}
+
+func decode(r rest.Result) (*v1alpha1.AddressBlock, error) {
+	data, err := r.Raw()
+	if err != nil {
+		return nil, err
+	}
+	var out v1alpha1.AddressBlock
+	if err := json.Unmarshal(data, &out); err != nil {
+		return nil, fmt.Errorf("decode: %w", err)
+	}
+	return &out, nil
+}
+
+// outcome is what became of a write.
+type outcome int
+
+const (
+	written  outcome = iota
+	outdated         // somebody else was first: nothing was written
+	refused          // the API server said no: nothing was written
+	unknown          // it may have been written, or may be yet
+)
+
+// Outcome of a write by its error: only an answer of the API server that says so
+// is proof that nothing was written.
+func outcomeOf(err error) outcome {
+	var status apierrors.APIStatus
+	switch {
+	case err == nil:
+		return written
+	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
+		return outdated
+	case errors.As(err, &status):
+		if code := status.Status().Code; code >= 400 && code < 500 && code != http.StatusRequestTimeout {
+			return refused
+		}
+	}
+	return unknown
+}

@@ -1,0 +1,107 @@
+package kube_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/tendril-cni/tendril/ipam"
+	"github.com/tendril-cni/tendril/ipam/reclaim"
+)
+
+// withNode makes the Node object of a box, and its reclaimer.
+func withNode(t *testing.T, b *box) (kubernetes.Interface, *reclaim.Reclaimer) {
+	t.Helper()
+	client, err := kubernetes.NewForConfig(api(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, err := client.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: b.name}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.uid = string(node.UID)
+	return client, reclaim.New(newClient(t), client, reclaim.Options{Quarantine: 3 * time.Second, Log: quiet()})
+}
+
+func TestReclaimOfADeadNodeQuarantinesThenFrees(t *testing.T) {
+	space := newSpace()
+	c := shared(t, space, `"range":"10.0.0.0/30"`)
+	a, b := newBox(t, api(t), "dead-"+space), newBox(t, api(t), "b-"+space)
+	client, r := withNode(t, a)
+	if _, err := client.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: b.name}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	b.uid = ""
+	a.start(t)
+	b.start(t)
+	a.mustAdd(t, c, 1)
+	a.mustAdd(t, c, 2)
+	a.kill()
+	if err := r.Once(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.add(t.Context(), c, pod(3)); err == nil {
+		t.Fatal("a node that is only silent lost its addresses")
+	}
+	if err := client.CoreV1().Nodes().Delete(t.Context(), a.name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Once(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var lease ipam.Lease
+	eventually(t, 15*time.Second, "another node has the address", func() bool {
+		_, err := b.add(t.Context(), c, pod(3))
+		return err == nil
+	})
+	if err := b.book.Update("look", func(s ipam.Store) (err error) {
+		lease, err = ipam.Reserve(s, "n", c, pod(3), nil)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if !lease.Addresses[0].Suspect {
+		t.Error("a reclaimed address is not to be probed")
+	}
+}
+
+func TestInvariant5ANodeThatLivesTakesBackWhatItUses(t *testing.T) {
+	space := newSpace()
+	c := shared(t, space, `"range":"10.0.0.0/30"`)
+	a := newBox(t, api(t), "alive-"+space)
+	client, r := withNode(t, a)
+	a.start(t)
+	want := a.mustAdd(t, c, 1)
+	if err := client.CoreV1().Nodes().Delete(t.Context(), a.name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Once(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	node, err := client.CoreV1().Nodes().Create(context.Background(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: a.name}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.node.Identify(string(node.UID))
+	eventually(t, 10*time.Second, "the slot is the node's again, under its new uid", func() bool {
+		b, err := newClient(t).Get(t.Context(), "10-0-0-0."+space, false)
+		if err != nil || b == nil {
+			return false
+		}
+		mine, _ := b.Of(a.name, string(node.UID))
+		return mine == 0b10
+	})
+	if got := a.mustAdd(t, c, 1); got != want {
+		t.Errorf("the pod has %s, before %s", got, want)
+	}
+	other := newBox(t, api(t), "other-"+space).start(t)
+	if got := other.mustAdd(t, c, 2); got == want {
+		t.Errorf("another pod has %s too", fmt.Sprint(got))
+	}
+}
