@@ -1,0 +1,225 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	nad "github.com/k8snetworkplumbingwg/network-attachment-definition-client/pkg/apis/k8s.cni.cncf.io/v1"
+	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/tendril-cni/tendril/webhook"
+	"github.com/tendril-cni/tendril/webhook/inject"
+	"github.com/tendril-cni/tendril/webhook/validate"
+)
+
+// Options say what a Cache looks at.
+type Options struct {
+	// Facts are what the operator decided: isolation, resource keys, networks.
+	// The cache adds what it sees.
+	Facts validate.Facts
+	// Namespace and SwitchesName are where the control-switch ConfigMap is.
+	Namespace, SwitchesName string
+	// Injector are the switches without that ConfigMap.
+	Injector inject.Options
+	// OnSwitches is called after the switches changed, if it is not nil.
+	OnSwitches func()
+}
+
+// Cache knows definitions, nodes, device classes, claims and the switches.
+type Cache struct {
+	options  Options
+	log      *slog.Logger
+	lookup   *lookup
+	networks cache.SharedIndexInformer
+	nodes    cache.SharedIndexInformer
+	switches cache.SharedIndexInformer
+	classes  cache.SharedIndexInformer // nil without resource.k8s.io/v1, as are the next two
+	claims   cache.SharedIndexInformer
+	claimTpl cache.SharedIndexInformer
+
+	injector  atomic.Pointer[inject.Options]
+	summaries summaries
+	cluster   atomic.Pointer[validate.Facts] // what nodes and classes say
+	mu        sync.Mutex                     // serialises the making of cluster
+}
+
+var _ webhook.Cluster = (*Cache)(nil)
+
+// NewCache returns a Cache. It asks the API server once, whether it has
+// resource.k8s.io/v1, and nothing else before Run.
+func NewCache(config *rest.Config, o Options, log *slog.Logger) (*Cache, error) {
+	c := &Cache{options: o, log: log, summaries: summaries{of: map[string]*validate.Summary{}}}
+	c.injector.Store(&o.Injector)
+	c.cluster.Store(&validate.Facts{})
+	s, err := newSources(config)
+	if err != nil {
+		return nil, fmt.Errorf("make clients: %w", err)
+	}
+	c.lookup = newLookup(s.definitions)
+	c.networks = s.networkInformer()
+	c.nodes = s.nodeInformer()
+	c.switches = s.switchesInformer(o.Namespace, o.SwitchesName)
+	if s.claims {
+		c.classes, c.claims, c.claimTpl = s.classInformer(), s.claimInformer(), s.templateInformer()
+	}
+	return c, c.handle()
+}
+
+// informers are those that are there, by the name they have in messages.
+func (c *Cache) informers() map[string]cache.SharedIndexInformer {
+	all := map[string]cache.SharedIndexInformer{"network attachment definitions": c.networks, "nodes": c.nodes, "control switches": c.switches}
+	if c.classes != nil {
+		all["device classes"], all["resource claims"], all["resource claim templates"] = c.classes, c.claims, c.claimTpl
+	}
+	return all
+}
+
+// handle wires what follows from a change.
+func (c *Cache) handle() error {
+	follow := func(change func(object any, gone bool)) cache.ResourceEventHandler {
+		return cache.ResourceEventHandlerFuncs{
+			AddFunc:    func(o any) { change(o, false) },
+			UpdateFunc: func(_, o any) { change(o, false) },
+			DeleteFunc: func(o any) {
+				if t, ok := o.(cache.DeletedFinalStateUnknown); ok {
+					o = t.Obj
+				}
+				change(o, true)
+			},
+		}
+	}
+	handlers := map[cache.SharedIndexInformer]cache.ResourceEventHandler{
+		c.networks: follow(func(o any, gone bool) {
+			if d, ok := o.(*nad.NetworkAttachmentDefinition); ok {
+				c.summaries.change(d, gone)
+				c.lookup.forget(d.Namespace + "/" + d.Name)
+			}
+		}),
+		c.nodes:    follow(func(any, bool) { c.lookAtCluster() }),
+		c.switches: follow(c.changeSwitches),
+	}
+	if c.classes != nil {
+		handlers[c.classes] = follow(func(any, bool) { c.lookAtCluster() })
+	}
+	for informer, h := range handlers {
+		if _, err := informer.AddEventHandler(h); err != nil {
+			return err
+		}
+	}
+	for what, informer := range c.informers() {
+		complain := func(_ context.Context, _ *cache.Reflector, err error) {
+			c.log.Warn("watch interrupted, it will be resumed", "resource", what, "error", err)
+		}
+		if err := informer.SetWatchErrorHandlerWithContext(complain); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Run keeps the cache up to date until ctx ends, whatever happens to the API
+// server, and returns nil.
+func (c *Cache) Run(ctx context.Context) error {
+	var group sync.WaitGroup
+	for _, informer := range c.informers() {
+		group.Go(func() { informer.RunWithContext(ctx) })
+	}
+	group.Wait()
+	return nil
+}
+
+// Synced returns nil when everything has been seen once.
+func (c *Cache) Synced() error {
+	for what, informer := range c.informers() {
+		if !informer.HasSynced() {
+			return fmt.Errorf("%s not seen yet", what)
+		}
+	}
+	return nil
+}
+
+// Network implements webhook.Cluster.
+func (c *Cache) Network(ctx context.Context, namespace, name string) (*nad.NetworkAttachmentDefinition, error) {
+	if d := c.known(namespace, name); d != nil {
+		return d, nil
+	}
+	return c.lookup.ask(ctx, namespace, name)
+}
+
+func (c *Cache) known(namespace, name string) *nad.NetworkAttachmentDefinition {
+	o, exists, _ := c.networks.GetStore().GetByKey(namespace + "/" + name)
+	if !exists {
+		return nil
+	}
+	return o.(*nad.NetworkAttachmentDefinition)
+}
+
+// Facts implements webhook.Cluster.
+func (c *Cache) Facts() validate.Facts {
+	f, seen := c.options.Facts, c.cluster.Load()
+	f.Networks, f.Complete = view{c}, true
+	f.Plugins, f.Resources, f.Userspace, f.Links = seen.Plugins, seen.Resources, seen.Userspace, seen.Links
+	f.PodNets = append(slices.Clip(f.PodNets), seen.PodNets...)
+	f.NodeAddrs = seen.NodeAddrs
+	return f
+}
+
+// Injector returns the injector's switches as they are now.
+func (c *Cache) Injector() inject.Options { return *c.injector.Load() }
+
+// changeSwitches follows the ConfigMap. Without it, and with one that cannot be
+// read, the command line's switches hold.
+func (c *Cache) changeSwitches(o any, gone bool) {
+	m, ok := o.(*corev1.ConfigMap)
+	if !ok {
+		return
+	}
+	next := c.options.Injector
+	if text, has := m.Data["config.json"]; has && !gone {
+		var err error
+		if next, err = next.With(text); err != nil {
+			c.log.Warn("control switches not all in force", "configmap", m.Namespace+"/"+m.Name, "error", err)
+		}
+	}
+	c.injector.Store(&next)
+	c.log.Info("control switches changed", "honor", next.Honor, "hugepages", next.Hugepages, "injections", len(next.Injections))
+	if c.options.OnSwitches != nil {
+		c.options.OnSwitches()
+	}
+}
+
+// view is the part of a Cache that validate.Networks names.
+type view struct{ c *Cache }
+
+// Network implements validate.Networks.
+func (v view) Network(namespace, name string) *nad.NetworkAttachmentDefinition {
+	return v.c.known(namespace, name)
+}
+
+// Summaries implements validate.Networks.
+func (v view) Summaries() []*validate.Summary { return v.c.summaries.all() }
+
+// lookAtCluster makes the facts that nodes and device classes give.
+func (c *Cache) lookAtCluster() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var nodes []*corev1.Node
+	for _, o := range c.nodes.GetStore().List() {
+		nodes = append(nodes, o.(*corev1.Node))
+	}
+	var classes []*resourcev1.DeviceClass
+	if c.classes != nil {
+		for _, o := range c.classes.GetStore().List() {
+			classes = append(classes, o.(*resourcev1.DeviceClass))
+		}
+	}
+	f := factsOf(nodes, classes)
+	c.cluster.Store(&f)
+}
