@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/tendril-cni/tendril/cni"
+	"github.com/tendril-cni/tendril/cni/macvlan"
+	"github.com/tendril-cni/tendril/cni/netconf"
+	"github.com/tendril-cni/tendril/tests/bench/contest"
+)
+
+// attachPart is the driver inside the daemon: from Prior to the observed link,
+// beside the bare messages that make the same link.
+var attachPart = part{
+	name: "the macvlan driver in process",
+	lines: []contest.Comparison{
+		{Name: "macvlan attach in process, to bare netlink", Ours: "driver attach", Reference: "bare create", Goal: 2},
+	},
+	play: playAttach,
+}
+
+func playAttach(ctx context.Context, s *stand, r contest.Rules) (contest.Samples, error) {
+	driver := macvlan.New(slog.New(slog.DiscardHandler))
+	bare := newKernel(s.pods.home, s.master.Attrs().Index)
+	return contest.Play(ctx, r,
+		func(ctx context.Context, round int) ([]contest.Took, error) {
+			rec := cni.Record{Attachment: attachment(round), Phase: cni.Intent}
+			return s.madeAndTaken("driver attach", func(p pod) error {
+				prior, err := driver.Prior(ctx, rec.Attachment)
+				if err != nil {
+					return err
+				}
+				rec.Prior = prior
+				rec.Link, err = driver.Attach(ctx, p.file, rec)
+				return err
+			}, func(p pod) error { return driver.Detach(ctx, p.file, rec) })
+		},
+		func(context.Context, int) ([]contest.Took, error) {
+			return s.madeAndTaken("bare create", func(p pod) error { return bare.create(p.file) }, func(p pod) error {
+				_, err := bare.remove(p.file)
+				return err
+			})
+		})
+}
+
+// madeAndTaken times the making of a link in a fresh pod, and takes it away
+// again without timing that.
+func (s *stand) madeAndTaken(series string, make, take func(pod) error) ([]contest.Took, error) {
+	p, err := s.pods.fresh()
+	if err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	err = make(p)
+	took := time.Since(start)
+	if err == nil {
+		err = p.has(bareName, true)
+	}
+	if err == nil {
+		err = take(p)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", series, err)
+	}
+	return []contest.Took{{Series: series, Time: took}}, nil
+}
+
+// attachment asks for the link that kernel makes too.
+func attachment(round int) cni.Attachment {
+	raw, _ := json.Marshal(map[string]string{"type": "macvlan", "master": master}) // strings cannot fail
+	ip := func(b []byte) netip.Addr { a, _ := netip.AddrFromSlice(b); return a }
+	return cni.Attachment{
+		ContainerID: fmt.Sprintf("container%d", round), IfName: bareName, Pod: cni.PodRef{Namespace: "default", Name: "bench"},
+		Network: "bench", Kind: cni.KindMacvlan,
+		Config:    netconf.Network{Name: "bench", CNIVersion: cniVersion, Plugins: []netconf.Plugin{{Type: "macvlan", Raw: raw}}},
+		Addresses: []cni.Address{{Prefix: netip.PrefixFrom(ip(bareAddress), 24)}},
+		Routes:    []cni.Route{{Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Via: ip(bareGateway)}},
+		Vouched:   true,
+	}
+}
