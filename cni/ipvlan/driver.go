@@ -21,6 +21,9 @@ import (
 
 const kind = "ipvlan"
 
+// flags are the values of IFLA_IPVLAN_FLAGS (linux/if_link.h).
+var flags = map[string]uint16{"bridge": 0, "private": 1, "vepa": 2}
+
 // modes are the values of IFLA_IPVLAN_MODE (linux/if_link.h, kernel doc
 // networking/ipvlan).
 var modes = map[string]uint16{"l2": 0, "l3": 1, "l3s": 2}
@@ -34,7 +37,7 @@ func New(log *slog.Logger) *Driver { return &Driver{log: log} }
 // Prior finds the master and refuses what it cannot carry, a hardware address,
 // and a mode other than that of the children it has. See cni.Driver.
 func (d *Driver) Prior(ctx context.Context, a cni.Attachment) (json.RawMessage, error) {
-	c, mode, err := child(a)
+	c, conf, err := child(a)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +45,7 @@ func (d *Driver) Prior(ctx context.Context, a cni.Attachment) (json.RawMessage, 
 	if err != nil {
 		return nil, err
 	}
-	if err := checkMode(c, mode, p); err != nil {
+	if err := checkMode(c, conf, p); err != nil {
 		return nil, err
 	}
 	return p.Record()
@@ -73,24 +76,34 @@ func (d *Driver) Detach(ctx context.Context, ns *os.File, r cni.Record) error {
 	return err
 }
 
-// child reads the attachment's configuration; mode is its own.
-func child(a cni.Attachment) (c stacked.Child, mode string, err error) {
+// child reads the attachment's configuration.
+func child(a cni.Attachment) (c stacked.Child, conf netconf.Ipvlan, err error) {
 	object := stacked.Object(a)
 	if len(a.Config.Plugins) == 0 {
-		return c, "", refusal.New(object, "plugins", len(a.Config.Plugins), "at least one plugin")
+		return c, conf, refusal.New(object, "plugins", len(a.Config.Plugins), "at least one plugin")
 	}
-	conf, err := netconf.ParseIpvlan(a.Config.Plugins[0])
+	conf, err = netconf.ParseIpvlan(a.Config.Plugins[0])
 	if err != nil {
-		return c, "", refusal.Name(err, object)
+		return c, conf, refusal.Name(err, object)
 	}
 	if a.MAC != "" {
-		return c, "", refusal.New(object, "mac", a.MAC, "none: all ipvlan interfaces have their master's address; macvlan gives each its own")
+		return c, conf, refusal.New(object, "mac", a.MAC, "none: all ipvlan interfaces have their master's address; macvlan gives each its own")
 	}
 	return stacked.Child{
 		Object: object, Kind: kind, Master: conf.Master, InPod: conf.LinkInContainer, MTU: conf.MTU,
-		Data:   []netns.Attr{{Type: unix.IFLA_IPVLAN_MODE, Value: binary.NativeEndian.AppendUint16(nil, modes[conf.Mode])}},
+		Data:   data(conf),
 		Routes: routes(conf.Mode, a.Routes),
-	}, conf.Mode, nil
+	}, conf, nil
+}
+
+// data are the attributes of the kind. The flag is left out where it is the
+// kernel's default, so that a kernel without it (before 4.15) serves.
+func data(conf netconf.Ipvlan) []netns.Attr {
+	out := []netns.Attr{{Type: unix.IFLA_IPVLAN_MODE, Value: binary.NativeEndian.AppendUint16(nil, modes[conf.Mode])}}
+	if f := flags[conf.Flag]; f != 0 {
+		out = append(out, netns.Attr{Type: unix.IFLA_IPVLAN_FLAGS, Value: binary.NativeEndian.AppendUint16(nil, f)})
+	}
+	return out
 }
 
 // routes returns the attachment's routes as the mode can use them. In l3 and l3s
@@ -111,31 +124,42 @@ func routes(mode string, given []cni.Route) []cni.Route {
 	return out
 }
 
-// checkMode refuses a mode other than that of the children that can be seen.
-func checkMode(c stacked.Child, mode string, p stacked.Parent) error {
+// checkMode refuses a mode, or a flag, other than that of the children that can
+// be seen.
+func checkMode(c stacked.Child, conf netconf.Ipvlan, p stacked.Parent) error {
 	if c.InPod {
 		return nil
 	}
 	for _, l := range stacked.Children(p, kind) {
-		for _, d := range l.Data {
-			if d.Type != unix.IFLA_IPVLAN_MODE || len(d.Value) != 2 {
-				continue
-			}
-			if now := modeName(binary.NativeEndian.Uint16(d.Value)); now != mode {
-				return refusal.New(c.Object, "mode", mode, fmt.Sprintf("%s, while master %s carries %s: all its children share one mode", now, p.Name, stacked.Names([]netns.Link{l})))
+		for _, f := range []struct {
+			field, wanted string
+			typ           uint16
+			names         map[string]uint16
+		}{{"mode", conf.Mode, unix.IFLA_IPVLAN_MODE, modes}, {"flag", conf.Flag, unix.IFLA_IPVLAN_FLAGS, flags}} {
+			now, ok := word(l, f.typ, f.names)
+			if ok && now != f.wanted {
+				return refusal.New(c.Object, f.field, f.wanted, fmt.Sprintf("%s, while master %s carries %s: all its children share one %s", now, p.Name, stacked.Names([]netns.Link{l}), f.field))
 			}
 		}
 	}
 	return nil
 }
 
-func modeName(v uint16) string {
-	for name, m := range modes {
-		if m == v {
-			return name
+// word is the name of a 16-bit attribute's value.
+func word(l netns.Link, typ uint16, names map[string]uint16) (string, bool) {
+	for _, d := range l.Data {
+		if d.Type != typ || len(d.Value) != 2 {
+			continue
 		}
+		v := binary.NativeEndian.Uint16(d.Value)
+		for name, value := range names {
+			if value == v {
+				return name, true
+			}
+		}
+		return fmt.Sprintf("number %d", v), true
 	}
-	return fmt.Sprintf("mode %d", v)
+	return "", false
 }
 
 // explain turns the answers that mean something to ipvlan into refusals and

@@ -8,6 +8,7 @@ func ParseIpvlan(p Plugin) (Ipvlan, error) {
 	v := Ipvlan{
 		Master:          o.master(),
 		Mode:            o.word("mode", "l2", "l2", "l3", "l3s"),
+		Flag:            o.word("flag", "bridge", "bridge", "private", "vepa"),
 		MTU:             int(o.number("mtu", 0, maxMTU)),
 		LinkInContainer: o.flag("linkInContainer"),
 	}

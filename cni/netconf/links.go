@@ -20,7 +20,11 @@ type Macvlan struct {
 type Ipvlan struct {
 	Master string
 	// Mode is l2, l3 or l3s.
-	Mode            string
+	Mode string
+	// Flag says whether the children of a master reach each other: bridge, or
+	// private, or vepa, through an outer switch only (kernel doc
+	// networking/ipvlan). Like the mode it belongs to the master.
+	Flag            string
 	MTU             int
 	LinkInContainer bool
 }

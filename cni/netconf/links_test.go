@@ -50,8 +50,8 @@ func TestParseMacvlan(t *testing.T) {
 
 func TestParseIpvlan(t *testing.T) {
 	for in, want := range map[string]netconf.Ipvlan{
-		`{"type":"ipvlan"}`: {Mode: "l2"},
-		`{"master":"eth0","mode":"l3s","mtu":1400,"linkInContainer":true,"mac":"ignored"}`: {Master: "eth0", Mode: "l3s", MTU: 1400, LinkInContainer: true},
+		`{"type":"ipvlan"}`: {Mode: "l2", Flag: "bridge"},
+		`{"master":"eth0","mode":"l3s","mtu":1400,"linkInContainer":true,"mac":"ignored"}`: {Master: "eth0", Mode: "l3s", Flag: "bridge", MTU: 1400, LinkInContainer: true},
 	} {
 		got, err := netconf.ParseIpvlan(plugin(in))
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {

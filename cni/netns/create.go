@@ -66,8 +66,14 @@ func (c *Conn) create(ctx context.Context, s Spec, mac net.HardwareAddr, first s
 	if err != nil {
 		return Link{}, fmt.Errorf("create %s: %w", s.Name, err)
 	}
+	var home *os.File
+	if s.Peer != nil {
+		if home, err = host(); err != nil {
+			return Link{}, err
+		}
+	}
 	var b batch
-	made := b.create(s, mac, index, nsid, first)
+	made := b.create(s, mac, index, nsid, first, home)
 	if first != s.Name {
 		b.begin("rename", s.Name, unix.RTM_SETLINK, 0)
 		b.info(unix.AF_UNSPEC, index, 0, 0)
@@ -126,7 +132,7 @@ func (c *Conn) prepare(fromHost bool) (index, nsid int, err error) {
 // create adds the message that makes the link, down, and the one that marks it.
 // The kernel takes no alias at creation; the group, which it does take, tells
 // our links apart should the second message fail.
-func (b *batch) create(s Spec, mac net.HardwareAddr, index, nsid int, name string) *op {
+func (b *batch) create(s Spec, mac net.HardwareAddr, index, nsid int, name string, home *os.File) *op {
 	made := b.begin("create", s.Name, unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	b.info(unix.AF_UNSPEC, index, 0, 0)
 	b.str(unix.IFLA_IFNAME, name)
@@ -144,12 +150,28 @@ func (b *batch) create(s Spec, mac net.HardwareAddr, index, nsid int, name strin
 			for _, a := range s.Data {
 				b.bytes(a.Type, a.Value)
 			}
+			if s.Peer != nil {
+				b.peer(*s.Peer, home)
+			}
 		})
 	})
 	b.begin("mark", s.Name, unix.RTM_SETLINK, 0)
 	b.info(unix.AF_UNSPEC, index, 0, 0)
 	b.str(unix.IFLA_IFALIAS, s.Mark)
 	return made
+}
+
+// vethInfoPeer is VETH_INFO_PEER of linux/veth.h.
+const vethInfoPeer = 1
+
+// peer adds the far end of a veth, which goes to home.
+func (b *batch) peer(p Peer, home *os.File) {
+	b.nest(vethInfoPeer, func() {
+		b.info(unix.AF_UNSPEC, 0, 0, 0)
+		b.str(unix.IFLA_IFNAME, p.Name)
+		b.u32(unix.IFLA_NET_NS_FD, uint32(home.Fd()))
+		b.hardware(nil, p.MTU)
+	})
 }
 
 // hardware adds MAC and MTU where they are given.

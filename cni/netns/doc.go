@@ -17,6 +17,9 @@
 //  4. Nothing here undoes a failure. What a failed Create left is what Remove
 //     removes: there is one way back.
 //  5. What is absent is removed: Remove of a link that is not there succeeds.
+//  6. What is removed was seen to be gone. Only the kernel's own tidying up may
+//     still go on, on a thread that ends with the kernel's answer and that holds
+//     the namespace until then; there are 64 of these at most.
 //
 // All functions may be called concurrently. A Conn may be shared, and its calls
 // are then served one after the other; a Conn for each caller costs a few

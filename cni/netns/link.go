@@ -71,8 +71,18 @@ type Spec struct {
 	Mark string
 	// Data are the attributes of the kind.
 	Data []Attr
+	// Peer is the far end of a link of kind veth; nil for other kinds.
+	Peer *Peer
 	// Setup is applied in the same system call where the kernel allows it.
 	Setup Setup
+}
+
+// Peer is the far end of a veth. It is made in the daemon's own namespace by the
+// message that makes the near end, and down: the kernel takes no flags for it.
+type Peer struct {
+	Name string
+	// MTU 0 takes the kernel's default.
+	MTU int
 }
 
 // Setup is what a link shall be. Zero fields are left alone.

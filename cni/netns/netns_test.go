@@ -512,7 +512,7 @@ func TestReopenRefusesAReusedPath(t *testing.T) {
 	}
 }
 
-func TestInvariant1NoThreadStaysInAPod(t *testing.T) {
+func TestNoThreadStaysInAPod(t *testing.T) {
 	pod := netnstest.Pod(t)
 	var g sync.WaitGroup
 	for range 50 {

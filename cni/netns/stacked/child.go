@@ -28,6 +28,9 @@ type Child struct {
 	// MTU 0 takes the parent's. MAC "" lets the kernel choose.
 	MTU int
 	MAC string
+	// Port allows a parent that is a port of a bridge or bond: a VLAN device gets
+	// its frames before they do.
+	Port bool
 	// Data are the attributes of the kind.
 	Data []netns.Attr
 	// Routes replaces the attachment's.
@@ -136,6 +139,11 @@ func (c Child) spec(a cni.Attachment, p Parent) netns.Spec {
 
 func mark(a cni.Attachment) string { return netns.Mark(a.ContainerID, a.Network, a.IfName) }
 
+// owner says which link of kind belongs to r.
+func owner(r cni.Record, kind string) netns.Owner {
+	return netns.Owner{Name: r.Attachment.IfName, Kind: kind, Mark: mark(r.Attachment), Index: r.Link.Index}
+}
+
 // Detach removes the link of kind that r owns from ns and reports whether there
 // was one. A namespace that is gone (nil) took it along. It looks at nothing on
 // the host.
@@ -147,9 +155,7 @@ func Detach(ctx context.Context, ns *os.File, r cni.Record, kind string) (bool, 
 	if err != nil {
 		return false, err
 	}
-	removed, err := conn.Remove(ctx, netns.Owner{
-		Name: r.Attachment.IfName, Kind: kind, Mark: mark(r.Attachment), Index: r.Link.Index,
-	})
+	removed, err := conn.Remove(ctx, owner(r, kind))
 	return removed, errors.Join(err, conn.Close())
 }
 

@@ -7,8 +7,16 @@
 //
 //  1. The parent is chosen once, in Prior, and recorded; removal needs nothing of
 //     the host, so it works when the parent, its route or its driver is gone.
+//
 //  2. Every answer of the kernel that an operator can act on is a Refusal with
 //     the parent, the cause, and where it can be read, who causes it.
 //
-// A Child is a value; all functions may be called concurrently.
+//  3. Sweep is a saving and never the undo: what it deletes is what Detach of the
+//     same records would.
+//
+//  4. A Watcher changes nothing itself. It tells each change of a parent once, and
+//     has its owner repair what can be repaired until that succeeds.
+//
+// A Child is a value; all functions may be called concurrently. A Watcher runs
+// once.
 package stacked

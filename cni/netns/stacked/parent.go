@@ -37,8 +37,9 @@ func (c Child) parent(conn *netns.Conn) (Parent, error) {
 	if l.Flags&unix.IFF_LOOPBACK != 0 || l.Type != unix.ARPHRD_ETHER {
 		return p, refusal.New(c.Object, "master", l.Name, "an Ethernet link, other than the loopback")
 	}
-	switch l.SlaveKind {
-	case "bridge", "bond", "team", "openvswitch":
+	switch {
+	case c.Port:
+	case l.SlaveKind == "bridge", l.SlaveKind == "bond", l.SlaveKind == "team", l.SlaveKind == "openvswitch":
 		above := l.SlaveKind
 		if m, err := conn.LinkByIndex(l.Master); err == nil {
 			above = fmt.Sprintf("%s %s", l.SlaveKind, m.Name)

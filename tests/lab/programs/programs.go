@@ -55,14 +55,19 @@ func Plugins(ctx context.Context) (string, error) {
 	return module{
 		name: "plugins",
 		packages: []string{
+			plugins + "ipam/dhcp",
 			plugins + "ipam/host-local",
 			plugins + "ipam/static",
 			plugins + "main/bridge",
+			plugins + "main/host-device",
 			plugins + "main/ipvlan",
 			plugins + "main/loopback",
 			plugins + "main/macvlan",
+			plugins + "main/vlan",
 			plugins + "meta/portmap",
+			plugins + "meta/sbr",
 			plugins + "meta/tuning",
+			plugins + "meta/vrf",
 		},
 	}.build(ctx)
 }

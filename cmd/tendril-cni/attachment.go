@@ -1,0 +1,177 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+	cniversion "github.com/containernetworking/cni/pkg/version"
+
+	"github.com/tendril-cni/tendril/cni"
+	"github.com/tendril-cni/tendril/cni/netconf"
+	"github.com/tendril-cni/tendril/cni/refusal"
+)
+
+// runtimeConfig are the capability arguments that link kinds read.
+type runtimeConfig struct {
+	RuntimeConfig struct {
+		MAC      string `json:"mac"`
+		DeviceID string `json:"deviceID"`
+	} `json:"runtimeConfig"`
+	DeviceID string `json:"deviceID"`
+}
+
+// attachment is what the call asks for, without addresses.
+func (c call) attachment(kind string) (cni.Attachment, error) {
+	var rc runtimeConfig
+	if err := json.Unmarshal(c.StdinData, &rc); err != nil {
+		return cni.Attachment{}, fmt.Errorf("decode configuration: %w", err)
+	}
+	a := cni.Attachment{
+		ContainerID: c.ContainerID, IfName: c.IfName, Call: c.IfName, Netns: cni.Netns{Path: c.Netns},
+		Network: c.network.Name, Kind: kind, Config: c.network, CNIArgs: c.Args,
+		Pod:    cni.PodRef{Namespace: c.args["K8S_POD_NAMESPACE"], Name: c.args["K8S_POD_NAME"], UID: c.args["K8S_POD_UID"]},
+		Device: rc.DeviceID,
+	}
+	if rc.RuntimeConfig.DeviceID != "" {
+		a.Device = rc.RuntimeConfig.DeviceID
+	}
+	var err error
+	if a.MAC, err = c.mac(kind, rc.RuntimeConfig.MAC); err != nil {
+		return a, err
+	}
+	a.DNS, err = netconf.ParseDNS(c.network.Plugins[0])
+	return a, err
+}
+
+// mac is the strongest wish beside the configuration's own field: CNI_ARGS, for
+// a bridge args.cni, runtimeConfig.
+func (c call) mac(kind, runtime string) (string, error) {
+	mac, field := c.args["MAC"], "CNI_ARGS MAC"
+	if kind == "bridge" {
+		fromArgs, err := netconf.ArgsMAC(c.network.Plugins[0])
+		if err != nil {
+			return "", err
+		}
+		if fromArgs != "" {
+			mac = fromArgs
+		}
+	}
+	if runtime != "" {
+		mac, field = runtime, "runtimeConfig.mac"
+	}
+	if mac == "" {
+		return "", nil
+	}
+	out, ok := netconf.ParseMAC(mac)
+	if !ok {
+		return "", refusal.New("network configuration", field, mac, "a unicast Ethernet address")
+	}
+	return out, nil
+}
+
+// prevResult is the result of the chain so far, nil if there is none.
+func (c call) prevResult() (*current.Result, error) {
+	conf := struct {
+		CNIVersion string         `json:"cniVersion"`
+		Raw        map[string]any `json:"prevResult"`
+	}{}
+	if err := json.Unmarshal(c.StdinData, &conf); err != nil {
+		return nil, fmt.Errorf("decode configuration: %w", err)
+	}
+	if conf.Raw == nil {
+		return nil, nil
+	}
+	n := types.NetConf{CNIVersion: c.network.CNIVersion, RawPrevResult: conf.Raw}
+	if err := cniversion.ParsePrevResult(&n); err != nil {
+		return nil, fmt.Errorf("decode prevResult: %w", err)
+	}
+	res, err := current.NewResultFromResult(n.PrevResult)
+	if err != nil {
+		return nil, fmt.Errorf("convert prevResult: %w", err)
+	}
+	return res, nil
+}
+
+// errNoPrevious is for plugins that only work in a chain.
+func errNoPrevious(kind string) error {
+	return refusal.New("network configuration", "prevResult", "", "the result of an earlier plugin: "+kind+" changes an interface that exists")
+}
+
+// chainedMaster sets the master of a link that is chained after another plugin
+// and names none: the one interface of that plugin's result.
+func chainedMaster(c call, n netconf.Network) (netconf.Network, error) {
+	var conf struct {
+		Master string `json:"master"`
+	}
+	res, err := c.prevResult()
+	if err = errors.Join(err, json.Unmarshal(c.StdinData, &conf)); err != nil || res == nil || conf.Master != "" {
+		return n, err
+	}
+	if len(res.Interfaces) != 1 || res.Interfaces[0].Name == "" {
+		return n, refusal.New("network configuration", "prevResult.interfaces", len(res.Interfaces), "one interface with a name, to be the master; or a master")
+	}
+	fields := map[string]json.RawMessage{}
+	if err := json.Unmarshal(n.Plugins[0].Raw, &fields); err != nil {
+		return n, fmt.Errorf("decode configuration: %w", err)
+	}
+	fields["master"], _ = json.Marshal(res.Interfaces[0].Name)
+	raw, err := json.Marshal(fields)
+	if err != nil {
+		return n, fmt.Errorf("encode configuration: %w", err)
+	}
+	n.Plugins = []netconf.Plugin{n.Plugins[0]}
+	n.Plugins[0].Raw = raw
+	return n, nil
+}
+
+// lease is what an ipam gave.
+type lease struct {
+	result *current.Result
+	// vouched: ours handed it out, and no one else has it.
+	vouched bool
+}
+
+// into writes the lease into the attachment. A route without a gateway gets the
+// first of its family, as with the reference.
+func (l lease) into(a *cni.Attachment) error {
+	if l.result == nil {
+		return nil
+	}
+	a.Vouched, a.Addresses, a.Routes = l.vouched, nil, nil
+	for _, ip := range l.result.IPs {
+		addr, ok := netip.AddrFromSlice(ip.Address.IP)
+		ones, _ := ip.Address.Mask.Size()
+		if !ok {
+			return fmt.Errorf("read the ipam's answer: address %s", ip.Address.IP)
+		}
+		gw, _ := netip.AddrFromSlice(ip.Gateway)
+		a.Addresses = append(a.Addresses, cni.Address{Prefix: netip.PrefixFrom(addr.Unmap(), ones), Gateway: gw.Unmap()})
+	}
+	for _, r := range l.result.Routes {
+		dst, ok := netip.AddrFromSlice(r.Dst.IP)
+		ones, _ := r.Dst.Mask.Size()
+		if !ok {
+			return fmt.Errorf("read the ipam's answer: route to %s", r.Dst.IP)
+		}
+		via, _ := netip.AddrFromSlice(r.GW)
+		out := cni.Route{Dst: netip.PrefixFrom(dst.Unmap(), ones), Via: via.Unmap(), MTU: r.MTU, AdvMSS: r.AdvMSS, Priority: r.Priority, Table: r.Table, Scope: r.Scope}
+		if !out.Via.IsValid() {
+			out.Via = firstGateway(a.Addresses, out.Dst.Addr().Is4())
+		}
+		a.Routes = append(a.Routes, out)
+	}
+	return nil
+}
+
+func firstGateway(addrs []cni.Address, is4 bool) netip.Addr {
+	for _, a := range addrs {
+		if a.Gateway.IsValid() && a.Gateway.Is4() == is4 {
+			return a.Gateway
+		}
+	}
+	return netip.Addr{}
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	current "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/tendril-cni/tendril/cmd/tendril-cni/state"
+	"github.com/tendril-cni/tendril/cni"
+	"github.com/tendril-cni/tendril/cni/netns"
+)
+
+// chained serves the verbs of a plugin that changes an interface which exists.
+type chained struct {
+	modifier
+	kind string
+}
+
+func (m chained) plugin(since string) plugin {
+	fine := func(context.Context, call) error { return nil }
+	return plugin{add: m.add, del: m.del, check: m.check, gc: m.gc, status: fine, since: since}
+}
+
+func (m chained) add(ctx context.Context, c call) (*current.Result, error) {
+	prev, err := c.prevResult()
+	if err != nil {
+		return nil, err
+	}
+	if prev == nil {
+		return nil, errNoPrevious(m.kind)
+	}
+	dir, err := state.Open(state.Default)
+	if err != nil {
+		return nil, err
+	}
+	if err := clear(dir, m.kind, c, func(e state.Entry) error { return m.undo(ctx, dir, e, nil) }); err != nil {
+		return nil, err
+	}
+	ns, err := netns.Open(c.Netns)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	// Routing tables are chosen among those that are free.
+	unlock, err := dir.Lock()
+	if err != nil {
+		return nil, err
+	}
+	res, err := m.apply(ctx, dir, ns, c, prev)
+	return res, errors.Join(err, unlock())
+}
+
+func (m chained) apply(ctx context.Context, dir *state.Dir, ns *os.File, c call, prev *current.Result) (*current.Result, error) {
+	a, err := c.attachment(m.kind)
+	if err != nil {
+		return nil, err
+	}
+	a.Device = "" // the interface's own plugin has it
+	if a.Netns, err = netns.Identify(ns); err != nil {
+		return nil, err
+	}
+	a.Netns.Path = c.Netns
+	if err := (lease{result: ownPart(prev, c.IfName)}).into(&a); err != nil {
+		return nil, err
+	}
+	e := state.Entry{Record: cni.Record{Attachment: a, Phase: cni.Intent}}
+	if e.Record.Prior, err = m.Prior(ctx, ns, a); err != nil {
+		return nil, err
+	}
+	if err := dir.Put(&e); err != nil {
+		return nil, err
+	}
+	e.Record.Link, err = m.Attach(ctx, ns, e.Record)
+	if err == nil {
+		e.Record.Phase = cni.Attached
+		err = dir.Put(&e)
+	}
+	if err != nil {
+		return nil, errors.Join(err, m.undo(ctx, dir, e, ns))
+	}
+	// tuning may have changed what the result says.
+	for _, in := range prev.Interfaces {
+		if in.Name == c.IfName && m.kind == "tuning" {
+			in.Mac = e.Record.Link.MAC
+			if in.Mtu != 0 {
+				in.Mtu = e.Record.Link.MTU
+			}
+		}
+	}
+	return prev, nil
+}
+
+// ownPart is what of the chain's result is about the interface. An address that
+// names no interface counts as its own.
+func ownPart(prev *current.Result, ifName string) *current.Result {
+	out := &current.Result{}
+	for _, ip := range prev.IPs {
+		if i := ip.Interface; i != nil && *i >= 0 && *i < len(prev.Interfaces) && prev.Interfaces[*i].Name != ifName {
+			continue
+		}
+		out.IPs = append(out.IPs, ip)
+	}
+	return out
+}
+
+func (m chained) del(ctx context.Context, c call) error {
+	dir, err := state.Open(state.Default)
+	if err != nil {
+		return err
+	}
+	e, ok, err := dir.Get(m.kind, c.ContainerID, c.IfName)
+	if err != nil || !ok {
+		return err
+	}
+	return m.undo(ctx, dir, e, nil)
+}
+
+func (m chained) undo(ctx context.Context, dir *state.Dir, e state.Entry, ns *os.File) error {
+	if !dir.Stale(e) {
+		if err := inPod(e.Record, ns, func(ns *os.File) error { return m.Detach(ctx, ns, e.Record) }); err != nil {
+			return err
+		}
+	}
+	return dir.Remove(e.Record.Attachment)
+}
+
+func (m chained) check(ctx context.Context, c call) error {
+	prev, err := c.prevResult()
+	if err != nil {
+		return err
+	}
+	if prev == nil {
+		return errNoPrevious("CHECK")
+	}
+	ns, err := netns.Open(c.Netns)
+	if err != nil {
+		return err
+	}
+	a, err := c.attachment(m.kind)
+	if err == nil {
+		err = lease{result: ownPart(prev, c.IfName)}.into(&a)
+	}
+	if check, ok := m.modifier.(checker); ok && err == nil {
+		err = check.Check(ctx, ns, cni.Record{Attachment: a})
+	}
+	return errors.Join(err, ns.Close())
+}
+
+func (m chained) gc(ctx context.Context, c call) error {
+	dir, err := state.Open(state.Default)
+	if err != nil {
+		return err
+	}
+	valid, err := validAttachments(c)
+	if err != nil {
+		return err
+	}
+	all, err := dir.All(m.kind)
+	errs := []error{err}
+	for _, e := range all {
+		a := e.Record.Attachment
+		if a.Network == c.network.Name && !valid[[2]string{a.ContainerID, a.IfName}] {
+			errs = append(errs, m.undo(ctx, dir, e, nil))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,188 @@
+package hostlocal
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tendril-cni/tendril/cni/refusal"
+	"github.com/tendril-cni/tendril/ipam"
+)
+
+// DefaultDir is the reference's directory of networks.
+const DefaultDir = "/var/lib/cni/networks"
+
+const (
+	lastPrefix = "last_reserved_ip."
+	lineBreak  = "\r\n"
+)
+
+// Owner is who holds an address.
+type Owner struct{ ContainerID, IfName string }
+
+func (o Owner) text() string { return strings.TrimSpace(o.ContainerID) + lineBreak + o.IfName }
+
+// Store is the directory of one network.
+type Store struct{ dir string }
+
+// Open returns the directory of network below dataDir, "" for DefaultDir, and
+// makes it if it is missing.
+func Open(dataDir, network string) (*Store, error) {
+	if dataDir == "" {
+		dataDir = DefaultDir
+	}
+	s := &Store{dir: filepath.Join(dataDir, network)}
+	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make directory of network %s: %w", network, err)
+	}
+	return s, nil
+}
+
+// locked runs f under the directory's lock.
+func (s *Store) locked(f func() error) error {
+	lock, err := os.OpenFile(filepath.Join(s.dir, "lock"), os.O_RDONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("lock %s: %w", s.dir, err)
+	}
+	for {
+		if err = unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("lock %s: %w", s.dir, err), lock.Close())
+	}
+	return errors.Join(f(), lock.Close())
+}
+
+// Reserve gives the owner one address of each set: the one asked for, or the next
+// free one after the set's last. An owner that has one of the set is refused, as
+// is an address asked for that is no set's, the gateway's or another owner's. A
+// used-up set is ipam.ErrExhausted.
+func (s *Store) Reserve(sets []ipam.RangeSet, o Owner, asked []netip.Prefix) ([]ipam.Address, error) {
+	var out []ipam.Address
+	err := s.locked(func() error {
+		var err error
+		if out, err = s.reserve(sets, o, asked); err != nil {
+			return errors.Join(err, s.drop(out))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (s *Store) reserve(sets []ipam.RangeSet, o Owner, asked []netip.Prefix) (out []ipam.Address, err error) {
+	held, err := s.held(o)
+	if err != nil {
+		return nil, err
+	}
+	left := append([]netip.Prefix(nil), asked...)
+	for i, set := range sets {
+		for _, a := range held {
+			if _, ok := rangeOf(set, a); ok {
+				return out, refusal.New("", "CNI_CONTAINERID", o.ContainerID, fmt.Sprintf("one without an address in this network; it has %s: DEL it first", a))
+			}
+		}
+		var wanted netip.Addr
+		for k, p := range left {
+			if _, ok := rangeOf(set, p.Addr()); ok {
+				wanted, left = p.Addr(), append(left[:k], left[k+1:]...)
+				break
+			}
+		}
+		got, err := s.pick(i, set, o, wanted)
+		if err != nil {
+			return out, err
+		}
+		out = append(out, got)
+	}
+	if len(left) > 0 {
+		return out, refusal.New("", "ips", left[0].Addr().String(), "an address of the network's ranges, one of each set")
+	}
+	return out, nil
+}
+
+// pick takes one address of a set.
+func (s *Store) pick(i int, set ipam.RangeSet, o Owner, wanted netip.Addr) (ipam.Address, error) {
+	if wanted.IsValid() {
+		r, _ := rangeOf(set, wanted)
+		free := "a free address of " + r.String()
+		if wanted == r.Gateway {
+			return ipam.Address{}, refusal.New("", "ips", wanted.String(), free+"; this one is the gateway's")
+		}
+		ok, err := s.take(i, wanted, o)
+		if err == nil && !ok {
+			err = refusal.New("", "ips", wanted.String(), free+"; this one is held by "+s.holder(wanted))
+		}
+		return dressed(wanted, r), err
+	}
+	taken, err := s.taken()
+	if err != nil {
+		return ipam.Address{}, err
+	}
+	for a, r := range round(set, s.last(i)) {
+		if a == r.Gateway || taken[a] {
+			continue
+		}
+		ok, err := s.take(i, a, o)
+		if err != nil || ok {
+			return dressed(a, r), err
+		}
+	}
+	return ipam.Address{}, &ipam.ExhaustedError{Network: filepath.Base(s.dir), Set: i, Ranges: set, Used: uint64(len(taken))}
+}
+
+// round yields the addresses of the set once, beginning behind last.
+func round(set ipam.RangeSet, last netip.Addr) func(yield func(netip.Addr, ipam.Range) bool) {
+	return func(yield func(netip.Addr, ipam.Range) bool) {
+		at, start := 0, netip.Addr{}
+		for i, r := range set {
+			if within(r, last) {
+				at, start = i, last
+			}
+		}
+		for k := range len(set) + 1 {
+			r := set[(at+k)%len(set)]
+			from, to := r.Start, r.End
+			if k == 0 && start.IsValid() {
+				from = start.Next()
+			}
+			if k == len(set) {
+				if !start.IsValid() {
+					return
+				}
+				to = start
+			}
+			for a := from; a.IsValid() && a.Compare(to) <= 0; a = a.Next() {
+				if !yield(a, r) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func within(r ipam.Range, a netip.Addr) bool {
+	return a.IsValid() && a.Is4() == r.Start.Is4() && r.Start.Compare(a) <= 0 && a.Compare(r.End) <= 0
+}
+
+func rangeOf(set ipam.RangeSet, a netip.Addr) (ipam.Range, bool) {
+	for _, r := range set {
+		if within(r, a) {
+			return r, true
+		}
+	}
+	return ipam.Range{}, false
+}
+
+func dressed(a netip.Addr, r ipam.Range) ipam.Address {
+	return ipam.Address{Prefix: netip.PrefixFrom(a, r.Subnet.Bits()), Gateway: r.Gateway}
+}

@@ -1,0 +1,190 @@
+package hostlocal_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/tendril-cni/tendril/cmd/tendril-cni/hostlocal"
+	"github.com/tendril-cni/tendril/cni/refusal"
+	"github.com/tendril-cni/tendril/ipam"
+)
+
+// sets reads range sets as a configuration writes them.
+func sets(t testing.TB, ranges string) []ipam.RangeSet {
+	t.Helper()
+	cfg, err := ipam.Parse(json.RawMessage(`{"type":"host-local","ranges":` + ranges + `}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg.HostLocal.Sets
+}
+
+func open(t testing.TB, dir string) *hostlocal.Store {
+	t.Helper()
+	s, err := hostlocal.Open(dir, "blue")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func owner(i int) hostlocal.Owner {
+	return hostlocal.Owner{ContainerID: fmt.Sprint("c", i), IfName: "net1"}
+}
+
+// TestFilesAreTheReferences: names and bytes.
+func TestFilesAreTheReferences(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	got, err := s.Reserve(sets(t, `[[{"subnet":"10.1.0.0/24"}],[{"subnet":"2001:db8::/64","gateway":"2001:db8::ffff"}]]`), owner(1), nil)
+	if err != nil || len(got) != 2 {
+		t.Fatalf("%v, %v", got, err)
+	}
+	if text := fmt.Sprint(got[0].Prefix, got[0].Gateway, got[1].Prefix, got[1].Gateway); text != "10.1.0.2/24 10.1.0.1 2001:db8::1/64 2001:db8::ffff" {
+		t.Errorf("leased %s", text)
+	}
+	files := map[string]string{}
+	entries, err := os.ReadDir(filepath.Join(dir, "blue"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		data, err := os.ReadFile(filepath.Join(dir, "blue", e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[e.Name()] = string(data)
+	}
+	want := map[string]string{
+		"10.1.0.2": "c1\r\nnet1", "2001:db8::1": "c1\r\nnet1", "last_reserved_ip.0": "10.1.0.2", "last_reserved_ip.1": "2001:db8::1", "lock": "",
+	}
+	if diff := cmp.Diff(want, files); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestFileOfAnOldVersionIsReleased(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	old := filepath.Join(dir, "blue", "10.1.0.9")
+	if err := os.WriteFile(old, []byte("c1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := s.Holds(owner(1)); err != nil || !ok {
+		t.Errorf("%v, %v", ok, err)
+	}
+	if err := s.Release(owner(1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(old); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is left: %v", err)
+	}
+}
+
+// TestInvariant5OneOwner: any sequence of reservations and releases, against a
+// map.
+func TestInvariant5OneOwner(t *testing.T) {
+	all := sets(t, `[[{"subnet":"10.1.0.0/28"},{"subnet":"10.2.0.0/29","rangeStart":"10.2.0.3"}]]`)
+	base := t.TempDir()
+	n := 0
+	rapid.Check(t, func(t *rapid.T) {
+		n++
+		s, err := hostlocal.Open(base, fmt.Sprint("net", n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		held := map[hostlocal.Owner]netip.Addr{}
+		by := map[netip.Addr]hostlocal.Owner{}
+		for _, i := range rapid.SliceOfN(rapid.IntRange(0, 24), 1, 60).Draw(t, "owners") {
+			o := owner(i)
+			if a, ok := held[o]; ok {
+				if err := s.Release(o); err != nil {
+					t.Fatal(err)
+				}
+				delete(held, o)
+				delete(by, a)
+				continue
+			}
+			got, err := s.Reserve(all, o, nil)
+			if len(by) == 13+4 {
+				if !errors.Is(err, ipam.ErrExhausted) {
+					t.Fatalf("all are taken: %v, %v", got, err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Fatalf("%d are taken: %v", len(by), err)
+			}
+			a := got[0].Prefix.Addr()
+			if other, ok := by[a]; ok || a == got[0].Gateway {
+				t.Fatalf("%s for %v is of %v", a, o, other)
+			}
+			held[o], by[a] = a, o
+		}
+	})
+}
+
+func TestInvariant5ManyProcessesAtOnce(t *testing.T) {
+	dir, all := t.TempDir(), sets(t, `[[{"subnet":"10.1.0.0/24"}]]`)
+	var g sync.WaitGroup
+	var mu sync.Mutex // guards seen
+	seen := map[netip.Prefix]int{}
+	for i := range 64 {
+		g.Go(func() {
+			s, err := hostlocal.Open(dir, "blue") // each its own lock, as processes have
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			got, err := s.Reserve(all, owner(i), nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			seen[got[0].Prefix]++
+			mu.Unlock()
+		})
+	}
+	g.Wait()
+	if len(seen) != 64 {
+		t.Errorf("%d addresses for 64 owners", len(seen))
+	}
+}
+
+func TestInvariant9Refusals(t *testing.T) {
+	s, all := open(t, t.TempDir()), sets(t, `[[{"subnet":"10.1.0.0/24"}]]`)
+	ask := func(a string) []netip.Prefix { return []netip.Prefix{netip.PrefixFrom(netip.MustParseAddr(a), -1)} }
+	if _, err := s.Reserve(all, owner(1), ask("10.1.0.7")); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		o     hostlocal.Owner
+		asked []netip.Prefix
+		field string
+	}{
+		"taken":   {owner(2), ask("10.1.0.7"), "ips"},
+		"gateway": {owner(2), ask("10.1.0.1"), "ips"},
+		"foreign": {owner(2), ask("10.9.0.1"), "ips"},
+		"twice":   {owner(1), nil, "CNI_CONTAINERID"},
+	} {
+		_, err := s.Reserve(all, test.o, test.asked)
+		var r *refusal.Refusal
+		if !errors.As(err, &r) || r.Field != test.field || r.Allowed == "" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// What a refused one took is given back.
+	if ok, err := s.Holds(owner(2)); err != nil || ok {
+		t.Errorf("%v, %v", ok, err)
+	}
+}

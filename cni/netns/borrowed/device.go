@@ -1,0 +1,259 @@
+package borrowed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/tendril-cni/tendril/cni/netns"
+	"github.com/tendril-cni/tendril/cni/refusal"
+)
+
+// Device is a link of the host as it was before it was lent, as JSON in the
+// journal.
+type Device struct {
+	Name  string `json:"name"`
+	Index int    `json:"index"`
+	Kind  string `json:"kind,omitempty"`
+	MAC   string `json:"mac,omitempty"`
+	MTU   int    `json:"mtu,omitempty"`
+	Alias string `json:"alias,omitempty"`
+	Up    bool   `json:"up,omitempty"`
+	// Promisc and Allmulti are the flags of netdevice(7).
+	Promisc  bool `json:"promisc,omitempty"`
+	Allmulti bool `json:"allmulti,omitempty"`
+	// Bus and Dev are the bus device behind it ("pci", "0000:01:10.2").
+	Bus string `json:"bus,omitempty"`
+	Dev string `json:"dev,omitempty"`
+}
+
+// Loan says what a device is while it is lent.
+type Loan struct {
+	Name, Mark string
+	Setup      netns.Setup
+}
+
+// Note reads l for the journal. It refuses, in field of object, the loopback, the
+// link of the default route and one that is lent already.
+func Note(conn *netns.Conn, l netns.Link, object, field string) (Device, error) {
+	switch uplink, err := conn.DefaultRouteLink(); {
+	case err != nil && !errors.Is(err, netns.ErrNotFound):
+		return Device{}, err
+	case l.Flags&unix.IFF_LOOPBACK != 0:
+		return Device{}, refusal.New(object, field, l.Name, "a link other than the loopback")
+	case err == nil && uplink == l.Index:
+		return Device{}, refusal.New(object, field, l.Name, "a link that the host can do without: this one carries its default route")
+	}
+	return Device{
+		Name: l.Name, Index: l.Index, Kind: l.Kind, MAC: l.MAC, MTU: l.MTU, Alias: l.Alias, Up: l.Up(),
+		Promisc: l.Flags&unix.IFF_PROMISC != 0, Allmulti: l.Flags&unix.IFF_ALLMULTI != 0,
+		Bus: l.ParentBus, Dev: l.ParentDev,
+	}, nil
+}
+
+// Lend marks the device, moves it into ns under the loan's name and sets it up.
+// On error Return takes it back from wherever it is.
+func Lend(ctx context.Context, ns *os.File, d Device, loan Loan) (netns.Link, error) {
+	host, err := netns.Dial(nil)
+	if err != nil {
+		return netns.Link{}, err
+	}
+	defer host.Close()
+	l, err := host.LinkByIndex(d.Index)
+	if err == nil && l.Name != d.Name {
+		err = netns.ErrNotFound // the index is another link's by now
+	}
+	if err != nil {
+		return netns.Link{}, fmt.Errorf("lend %s: %w", d.Name, err)
+	}
+	if err := alias(nil, d.Index, loan.Mark); err != nil {
+		return netns.Link{}, err
+	}
+	if err := host.Move(d.Index, ns, netns.Target{Name: loan.Name}); err != nil {
+		return netns.Link{}, err
+	}
+	pod, err := netns.Dial(ns)
+	if err != nil {
+		return netns.Link{}, err
+	}
+	defer pod.Close()
+	if l, err = pod.LinkByName(loan.Name); err != nil {
+		return l, err
+	}
+	return pod.Configure(ctx, l.Index, loan.Setup)
+}
+
+// Return brings the device with that mark back to the host and to what d says,
+// and reports whether there was something to do. ns is nil when the pod's
+// namespace is gone.
+func Return(ctx context.Context, ns *os.File, d Device, mark string) (bool, error) {
+	host, err := netns.Dial(nil)
+	if err != nil {
+		return false, err
+	}
+	defer host.Close()
+	if ns != nil {
+		if err := fetch(ns, d, mark); err != nil {
+			return false, err
+		}
+	}
+	l, err := await(ctx, host, d, mark, ns == nil)
+	if errors.Is(err, errNothing) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, restore(l, d)
+}
+
+// errNothing means that there is no marked link and that none is on its way.
+var errNothing = errors.New("nothing to return")
+
+// await returns the marked link on the host. After the end of the pod's
+// namespace the kernel brings physical devices back in its own time.
+func await(ctx context.Context, host *netns.Conn, d Device, mark string, torn bool) (netns.Link, error) {
+	for deadline := time.Now().Add(arrival); ; time.Sleep(pause) {
+		l, err := find(host, d, mark)
+		if !errors.Is(err, netns.ErrNotFound) {
+			return l, err
+		}
+		coming, comingErr := expected(host, d)
+		switch {
+		case comingErr != nil:
+			return l, comingErr
+		case !torn || !coming:
+			return l, errNothing
+		case ctx.Err() != nil:
+			return l, fmt.Errorf("return %s: %w", d.Name, ctx.Err())
+		case time.Now().After(deadline):
+			return l, fmt.Errorf("return %s: the kernel has not brought it back yet: %w", d.Name, err)
+		}
+	}
+}
+
+// expected reports whether the machine has a network device behind d that is not
+// on the host now.
+func expected(host *netns.Conn, d Device) (bool, error) {
+	if d.Bus == "" || d.Dev == "" {
+		return false, nil // not a physical one: it went with the namespace
+	}
+	// A driver without network devices has no such folder.
+	if _, err := os.Stat(filepath.Join("/sys/bus", d.Bus, "devices", d.Dev, "net")); err != nil {
+		return false, nil
+	}
+	links, err := host.Links()
+	return !slices.ContainsFunc(links, func(l netns.Link) bool { return l.ParentBus == d.Bus && l.ParentDev == d.Dev }), err
+}
+
+const (
+	arrival = 2 * time.Second
+	pause   = 5 * time.Millisecond
+)
+
+// find returns the link with the mark in conn's namespace.
+func find(conn *netns.Conn, d Device, mark string) (netns.Link, error) {
+	links, err := conn.Links()
+	if err != nil {
+		return netns.Link{}, err
+	}
+	for _, l := range links {
+		if l.Alias == mark && l.Kind == d.Kind {
+			return l, nil
+		}
+	}
+	return netns.Link{}, fmt.Errorf("find %s by its mark: %w", d.Name, netns.ErrNotFound)
+}
+
+// fetch moves the marked link out of ns to the host, under its old name or, if
+// that is taken there, under one of its own.
+func fetch(ns *os.File, d Device, mark string) error {
+	pod, err := netns.Dial(ns)
+	if err != nil {
+		return err
+	}
+	defer pod.Close()
+	l, err := find(pod, d, mark)
+	if errors.Is(err, netns.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := pod.Down(l.Index); err != nil {
+		return err
+	}
+	err = pod.Move(l.Index, nil, netns.Target{Name: d.Name})
+	if errors.Is(err, netns.ErrNameTaken) {
+		err = pod.Move(l.Index, nil, netns.Target{Name: spare(d)})
+	}
+	return err
+}
+
+// spare is a name for a device whose own is taken on the host.
+func spare(d Device) string { return fmt.Sprintf("tendril%d", d.Index) }
+
+// restore gives the link on the host what d says. The mark goes last: until then
+// everything can be repeated.
+func restore(l netns.Link, d Device) error {
+	h, err := netns.Handle(nil)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	dev := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: l.Index}}
+	var errs []error
+	step := func(needed bool, what string, do func() error) {
+		if !needed {
+			return
+		}
+		if err := do(); err != nil {
+			errs = append(errs, fmt.Errorf("restore %s of %s: %w", what, d.Name, err))
+		}
+	}
+	mac, _ := net.ParseMAC(d.MAC)
+	step(l.Up() && (!d.Up || l.Name != d.Name), "down", func() error { return h.LinkSetDown(dev) })
+	step(l.Name != d.Name, "name", func() error { return rename(h, dev, d) })
+	step(len(mac) > 0 && l.MAC != d.MAC, "MAC", func() error { return h.LinkSetHardwareAddr(dev, mac) })
+	step(l.MTU != d.MTU, "MTU", func() error { return h.LinkSetMTU(dev, d.MTU) })
+	step(!d.Promisc && l.Flags&unix.IFF_PROMISC != 0, "promisc", func() error { return h.SetPromiscOff(dev) })
+	step(!d.Allmulti && l.Flags&unix.IFF_ALLMULTI != 0, "allmulti", func() error { return h.LinkSetAllmulticastOff(dev) })
+	step(d.Up, "up", func() error { return h.LinkSetUp(dev) })
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	return alias(h, l.Index, d.Alias)
+}
+
+// rename gives the device its name, or, where that is taken, leaves it what it
+// has: a device under another name serves, one that never comes back does not.
+func rename(h *netlink.Handle, dev netlink.Link, d Device) error {
+	err := h.LinkSetName(dev, d.Name)
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return err
+}
+
+// alias sets IFLA_IFALIAS; h nil opens a handle on the host.
+func alias(h *netlink.Handle, index int, text string) error {
+	if h == nil {
+		var err error
+		if h, err = netns.Handle(nil); err != nil {
+			return err
+		}
+		defer h.Close()
+	}
+	if err := h.LinkSetAlias(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index}}, text); err != nil {
+		return fmt.Errorf("set alias of link %d: %w", index, err)
+	}
+	return nil
+}
