@@ -10,7 +10,6 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/tendril-cni/tendril/cni/journal"
-	"github.com/tendril-cni/tendril/cni/netconf"
 	"github.com/tendril-cni/tendril/cni/refusal"
 	"github.com/tendril-cni/tendril/ipam"
 )
@@ -18,9 +17,6 @@ import (
 // undoTime bounds the undo of a failed ADD. It runs on its own clock, since the
 // caller's deadline may be what failed. What it does not finish, DEL does.
 const undoTime = 20 * time.Second
-
-// Annotations that say which networks a pod wants (NPWG v1.3 section 4.1).
-const networksAnnotation = "k8s.v1.cni.cncf.io/networks"
 
 // Add attaches every network of the pod and returns the result of its default
 // network. On error nothing of the call is left, or the journal holds what DEL
@@ -35,6 +31,10 @@ func (e *Engine) Add(ctx context.Context, r Request) (*current.Result, error) {
 		return nil, err
 	}
 	pod := r.pod()
+	if err := e.await(ctx); err != nil {
+		e.Report.Refused(pod, err)
+		return nil, err
+	}
 	records, err := e.prepare(ctx, r)
 	if err != nil {
 		e.Report.Refused(pod, err)
@@ -46,7 +46,7 @@ func (e *Engine) Add(ctx context.Context, r Request) (*current.Result, error) {
 		return nil, err
 	}
 	e.announce(pod, records)
-	return resultOf(records[0])
+	return resultOf(effective(records)[0])
 }
 
 // clear makes room for an ADD: leftovers of an ADD that failed are undone, a
@@ -75,6 +75,7 @@ func (e *Engine) prepare(ctx context.Context, r Request) ([]Record, error) {
 	if err != nil {
 		return nil, err
 	}
+	e.warn(wanted.Pod, plan)
 	records := make([]Record, len(plan))
 	for i, p := range plan {
 		records[i] = Record{Attachment: p.Attachment, Order: i, Phase: Intent}
@@ -86,16 +87,36 @@ func (e *Engine) prepare(ctx context.Context, r Request) ([]Record, error) {
 	}
 	err = e.Journal.Update("intent", func(tx *journal.Tx) error {
 		for i := range records {
-			if err := reserve(tx, &records[i].Attachment, plan[i]); err != nil {
+			if err := e.reserve(tx, &records[i].Attachment, plan[i]); err != nil {
 				return fmt.Errorf("network %s: %w", records[i].Attachment.Network, err)
 			}
-			if err := put(tx, records[i]); err != nil {
-				return err
-			}
 		}
-		return nil
+		if err := steer(records); err != nil {
+			return err
+		}
+		return putAll(tx, records)
 	})
 	return records, err
+}
+
+// await waits until the default network says that it is there.
+func (e *Engine) await(ctx context.Context) error {
+	if e.Await == nil {
+		return nil
+	}
+	return e.Await(ctx)
+}
+
+func (e *Engine) warn(pod PodRef, plan []Planned) {
+	to, ok := e.Report.(Warner)
+	for _, p := range plan {
+		for _, text := range p.Warnings {
+			e.Log.Warn("request may not be served", "pod", pod, "network", p.Attachment.Network, "why", text)
+			if ok {
+				to.Warned(pod, text)
+			}
+		}
+	}
 }
 
 // gather collects what the plan is made from.
@@ -108,41 +129,26 @@ func (e *Engine) gather(ctx context.Context, r Request) (w Wanted, err error) {
 		return w, fmt.Errorf("identify network namespace %s: %w", r.NetnsPath, err)
 	}
 	w.Netns.Path = r.NetnsPath
-	if w.Default, err = e.Default(); err != nil {
-		return w, fmt.Errorf("default network: %w", err)
-	}
-	if w.Pod.Name == "" {
-		return w, nil // not Kubernetes: the default network alone
+	if w.Pod.Name == "" { // not Kubernetes: the default network alone
+		w.Default, err = e.primary(ctx)
+		return w, refusal.Name(err, "default network")
 	}
 	pod, err := e.Cluster.Pod(ctx, w.Pod.Namespace, w.Pod.Name, w.Pod.UID)
 	if err != nil {
 		return w, err
 	}
 	w.Pod = pod.PodRef
+	if w.Default, err = e.podPrimary(ctx, pod); err != nil {
+		return w, fmt.Errorf("default network: %w", err)
+	}
 	if w.Choices, err = e.choices(ctx, pod); err != nil {
 		return w, err
 	}
-	if !needsDevices(w.Choices) {
+	if !needsDevices(append(w.Choices, w.Default)) {
 		return w, nil
 	}
 	w.Devices, err = e.Devices.Devices(ctx, w.Pod)
 	return w, err
-}
-
-func (e *Engine) choices(ctx context.Context, pod Pod) ([]Choice, error) {
-	elements, err := netconf.ParseSelections(pod.Annotations[networksAnnotation], pod.Namespace)
-	if err != nil {
-		return nil, refusal.Name(err, fmt.Sprintf("pod %s annotation %s", pod.PodRef, networksAnnotation))
-	}
-	out := make([]Choice, 0, len(elements))
-	for _, el := range elements {
-		def, err := e.Cluster.Definition(ctx, el.Namespace, el.Name)
-		if err != nil {
-			return nil, refusal.Name(err, fmt.Sprintf("pod %s", pod.PodRef))
-		}
-		out = append(out, Choice{Element: el, Definition: def})
-	}
-	return out, nil
 }
 
 func needsDevices(choices []Choice) bool {
@@ -155,7 +161,10 @@ func needsDevices(choices []Choice) bool {
 }
 
 // reserve gives the attachment its device and its addresses in the journal.
-func reserve(tx *journal.Tx, a *Attachment, p Planned) error {
+func (e *Engine) reserve(tx *journal.Tx, a *Attachment, p Planned) error {
+	if err := e.fit(tx, *a); err != nil {
+		return err
+	}
 	if err := hold(tx, *a); err != nil {
 		return err
 	}
@@ -180,26 +189,26 @@ func (e *Engine) attachAll(ctx context.Context, r Request, records []Record) err
 		if err := e.attach(ctx, r, &records[i]); err != nil {
 			return fmt.Errorf("attach network %s as %s: %w", records[i].Attachment.Network, records[i].Attachment.IfName, err)
 		}
+		records[i].DeviceInfo = e.readInfo(records[i].Attachment)
+	}
+	if err := e.settle(ctx, r, records); err != nil {
+		return err
+	}
+	for i := range records {
 		records[i].Phase = Attached
 	}
-	return e.Journal.Update("attached", func(tx *journal.Tx) error {
-		for _, rec := range records {
-			if err := put(tx, rec); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return e.Journal.Update("attached", func(tx *journal.Tx) error { return putAll(tx, records) })
 }
 
 func (e *Engine) attach(ctx context.Context, r Request, rec *Record) (err error) {
 	a := rec.Attachment
 	if d := e.Drivers[a.Kind]; d != nil {
 		rec.Link, err = d.Attach(ctx, r.Netns, *rec)
-	} else {
-		rec.Result, err = e.Delegate.Add(ctx, r.Run, a)
-		e.logged("attached by plugins", a, err)
+		return err
 	}
+	e.prepareInfo(a)
+	rec.Result, err = e.Delegate.Add(ctx, r.Run, a)
+	e.logged("attached by plugins", a, err)
 	return err
 }
 

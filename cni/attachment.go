@@ -97,9 +97,14 @@ type Attachment struct {
 	Addresses []Address `json:"addresses,omitempty"`
 	// Vouched says that Tendril's own IPAM guarantees that no one else has the
 	// addresses: IPv6 ones are then used without duplicate address detection.
-	Vouched   bool             `json:"vouched,omitempty"`
-	Routes    []Route          `json:"routes,omitempty"`
-	DNS       netconf.DNS      `json:"dns,omitzero"`
+	Vouched bool        `json:"vouched,omitempty"`
+	Routes  []Route     `json:"routes,omitempty"`
+	DNS     netconf.DNS `json:"dns,omitzero"`
+	// Gateways are the pod's default routes that this attachment provides, at
+	// most one a family over all attachments of a pod.
+	Gateways []netip.Addr `json:"gateways,omitempty"`
+	// Selection is what the pod asked for; nil for a network that the node's
+	// configuration gives it.
 	Selection *netconf.Element `json:"selection,omitempty"`
 }
 
@@ -127,9 +132,17 @@ type Record struct {
 	// foreign chain, in version 1.0 or later.
 	Link   Link            `json:"link,omitzero"`
 	Result json.RawMessage `json:"result,omitempty"`
+	// DeviceInfo is the device-info specification's object, set once attached.
+	DeviceInfo json.RawMessage `json:"deviceInfo,omitempty"`
+	// Displaced is the note of DefaultRoutes.Prior about the default routes that
+	// gave way to Attachment.Gateways.
+	Displaced json.RawMessage `json:"displaced,omitempty"`
+	// Imported marks an attachment that another meta-plugin made and Tendril took
+	// over: what the pod asked for is known only in part.
+	Imported bool `json:"imported,omitempty"`
 }
 
-// Phase is how far an attachment has come.
+// Phase is how far an attachment has come. See also Plugging.
 type Phase string
 
 // The phases of a record.
@@ -158,4 +171,12 @@ type Driver interface {
 	// absent is done. An error means "not yet": the record stays and Detach is
 	// called again. It never touches anything that r does not own.
 	Detach(ctx context.Context, ns *os.File, r Record) error
+}
+
+// Checker is what a Driver may also be.
+type Checker interface {
+	// Check compares what r says of an attached interface with the kernel. ns is
+	// the pod's network namespace. It changes nothing; the error says what is
+	// different.
+	Check(ctx context.Context, ns *os.File, r Record) error
 }

@@ -32,7 +32,8 @@ type Cluster interface {
 	// ends. An empty uid matches any.
 	Pod(ctx context.Context, namespace, name, uid string) (Pod, error)
 	// Definition returns a NetworkAttachmentDefinition, waiting a moment for one
-	// that was created just now.
+	// that was created just now. With a ctx that has ended it answers at once from
+	// what is known.
 	Definition(ctx context.Context, namespace, name string) (Definition, error)
 }
 
@@ -45,6 +46,13 @@ type Reporter interface {
 	Added(pod PodRef, network, ifName string, addresses []Address)
 	// Refused emits a Warning event with the text of err.
 	Refused(pod PodRef, err error)
+}
+
+// Warner is what a Reporter may also be.
+type Warner interface {
+	// Warned emits a Warning event about a request that was served, but perhaps
+	// not as it was meant.
+	Warned(pod PodRef, text string)
 }
 
 // NetworkStatus is one entry of k8s.v1.cni.cncf.io/network-status (NPWG v1.3,

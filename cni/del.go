@@ -63,6 +63,7 @@ func (e *Engine) detachAll(ctx context.Context, r Request, records []Record) err
 		return nil
 	}
 	var done []Record
+	var left []failed
 	var errs []error
 	ns, err := e.namespace(r, records)
 	if err != nil {
@@ -73,14 +74,16 @@ func (e *Engine) detachAll(ctx context.Context, r Request, records []Record) err
 	}
 	e.sweep(ctx, ns, records)
 	for _, rec := range slices.Backward(records) {
-		if err := e.detach(ctx, r, ns, rec); err != nil {
+		if err := e.detach(ctx, r, ns, rec); err != nil && e.quarantines(rec) {
+			left = append(left, failed{rec, err})
+		} else if err != nil {
 			errs = append(errs, fmt.Errorf("detach network %s from %s: %w", rec.Attachment.Network, rec.Attachment.IfName, err))
 			continue
 		}
 		done = append(done, rec)
 	}
 	if len(done) > 0 {
-		errs = append(errs, e.forget(done))
+		errs = append(errs, e.forget(done, left))
 	}
 	if len(done) == len(records) {
 		e.gone.add(r.ContainerID)
@@ -88,15 +91,23 @@ func (e *Engine) detachAll(ctx context.Context, r Request, records []Record) err
 	return errors.Join(errs...)
 }
 
-func (e *Engine) forget(done []Record) error {
-	return e.Journal.Update("detached", func(tx *journal.Tx) error {
+// forget drops the records of what is detached, in one transaction with the
+// quarantine of the devices among them that are not at their baseline.
+func (e *Engine) forget(done []Record, left []failed) error {
+	err := e.Journal.Update("detached", func(tx *journal.Tx) error {
 		for _, rec := range done {
 			if err := drop(tx, rec); err != nil {
 				return err
 			}
 		}
-		return nil
+		return e.admit(tx, left)
 	})
+	if err == nil {
+		for _, f := range left {
+			e.Quarantine.Noticed(f.Record, f.cause)
+		}
+	}
+	return err
 }
 
 func (e *Engine) detach(ctx context.Context, r Request, ns *os.File, rec Record) error {

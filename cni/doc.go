@@ -15,6 +15,12 @@
 //     what to undo.
 //  4. A device is in at most one record.
 //  5. An address is handed out only by the transaction that records its owner.
+//  10. Which definitions a pod may use is decided in one place, for every way in
+//     which it can name one.
+//
+// What another network of the pod took away from an attachment, its default
+// route, is not taken from its record: records say what a network gave, and what
+// an interface has is worked out from all records of the pod.
 //
 // An Engine may be used by any number of goroutines. Calls for one container
 // run one after the other; calls for different containers run side by side.

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/containernetworking/cni/pkg/types"
+
 	"github.com/tendril-cni/tendril/cni/journal"
 	"github.com/tendril-cni/tendril/cni/netconf"
 )
@@ -34,7 +36,20 @@ type Delegate interface {
 	Del(ctx context.Context, run Runner, a Attachment, result json.RawMessage) error
 }
 
-// Options are what an Engine is made of. All fields are required.
+// Verbs is what a Delegate may also have: the verbs of the specification beside
+// ADD and DEL, for networks whose plugins know them.
+type Verbs interface {
+	// Check has the chain check what result, that of Add, says.
+	Check(ctx context.Context, run Runner, a Attachment, result json.RawMessage) error
+	// Status asks whether the network could serve an ADD.
+	Status(ctx context.Context, run Runner, n netconf.Network) error
+	// GC tells the chain which of its attachments are valid.
+	GC(ctx context.Context, run Runner, n netconf.Network, valid []types.GCAttachment) error
+}
+
+// Options are what an Engine is made of. The fields of the first block are
+// required; the others may be zero, and what they serve is then refused or left
+// out.
 type Options struct {
 	Journal *journal.Journal
 	// Drivers by kind.
@@ -44,13 +59,33 @@ type Options struct {
 	Devices    Devices
 	Namespaces Namespaces
 	Report     Reporter
-	// Default returns the cluster's default network as it is configured now.
+	// Default returns the cluster's default network as it is configured now. It
+	// is not asked where Node.ClusterNetwork names it.
 	Default func() (netconf.Network, error)
 	// Ready says why an ADD cannot be served now, or nil.
 	Ready func() error
+	// Quarantine takes devices that cannot be given back at DEL; nil keeps their
+	// records, and DEL fails until they can.
+	Quarantine Quarantine
 	// BootID is the kernel's id of this boot (/proc/sys/kernel/random/boot_id).
 	BootID string
 	Log    *slog.Logger
+
+	// Node is the node's say in networks.
+	Node netconf.Node
+	// Find reads a network from disk: by its name, or, with a '/' in it, the path
+	// of a file or directory.
+	Find func(name string) (netconf.Network, error)
+	// Await returns once the default network says that it is there, or with the
+	// reason why it is not; ADD and GC wait for it.
+	Await func(ctx context.Context) error
+	// DefaultRoutes serves the key default-route.
+	DefaultRoutes DefaultRoutes
+	// DeviceInfo serves the device-info files.
+	DeviceInfo DeviceInfo
+	// Sweep removes at once what many links of one pod have in common, before
+	// each of them is detached. It need not do anything: Detach is what counts.
+	Sweep func(ctx context.Context, ns *os.File, records []Record, log *slog.Logger) error
 }
 
 // Engine serves CNI calls. Use New.

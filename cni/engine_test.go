@@ -147,7 +147,7 @@ func (w *world) Definition(_ context.Context, ns, name string) (cni.Definition, 
 	if d, ok := w.nads[ns+"/"+name]; ok {
 		return d, nil
 	}
-	return cni.Definition{}, refusal.New("pod", "networks", ns+"/"+name, "a NetworkAttachmentDefinition that exists")
+	return cni.Definition{}, refusal.New("", "networks", ns+"/"+name, "a NetworkAttachmentDefinition that exists")
 }
 
 func (w *world) Devices(context.Context, cni.PodRef) (map[string][]string, error) {

@@ -3,6 +3,7 @@ package cni
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 
@@ -10,12 +11,6 @@ import (
 	"github.com/tendril-cni/tendril/cni/refusal"
 	"github.com/tendril-cni/tendril/ipam"
 )
-
-// Choice is one network that a pod asks for, with what the cluster says of it.
-type Choice struct {
-	Element    netconf.Element
-	Definition Definition
-}
 
 // Wanted is all that Plan looks at.
 type Wanted struct {
@@ -28,8 +23,9 @@ type Wanted struct {
 	// meant for the default network alone (NPWG v1.3 section 7.5).
 	RuntimeConfig map[string]json.RawMessage
 	Pod           PodRef
-	Default       netconf.Network
-	// Choices in the order of the annotation.
+	// Default is the pod's default network.
+	Default Choice
+	// Choices are the other networks, in the order in which they are numbered.
 	Choices []Choice
 	// Devices that the kubelet gave to the pod, by extended resource, in the
 	// kubelet's order.
@@ -44,26 +40,32 @@ type Planned struct {
 	// Asked are the addresses that the pod asked for by name; a bare address has
 	// the prefix length of its family.
 	Asked []netip.Prefix
+	// Warnings are requests that are served, but perhaps not as they are meant.
+	Warnings []string
 }
 
 // Plan decides every attachment of a pod before anything is touched: the default
-// network first, then the annotation's order. It is pure. The first input that
+// network first, then the order of the choices. It is pure. The first input that
 // cannot be served makes the whole plan an error that names it (invariant 9).
 func Plan(w Wanted) ([]Planned, error) {
-	first, err := w.defaultAttachment()
-	if err != nil {
-		return nil, err
-	}
-	p := planner{wanted: w, taken: map[string]string{w.IfName: first.Attachment.Network}, used: map[string]int{}}
-	plan := []Planned{first}
-	for i, c := range w.Choices {
+	p := planner{wanted: w, taken: map[string]string{}, used: map[string]int{}}
+	var plan []Planned
+	for i, c := range append([]Choice{w.Default}, w.Choices...) {
 		one, err := p.choose(i, c)
 		if err != nil {
-			return nil, fmt.Errorf("pod %s: %w", w.Pod, err)
+			return nil, inPod(err, w.Pod)
 		}
 		plan = append(plan, one)
 	}
-	return plan, nil
+	return plan, provide(plan)
+}
+
+// inPod names the pod in err, where there is one.
+func inPod(err error, pod PodRef) error {
+	if pod.Name == "" {
+		return err
+	}
+	return fmt.Errorf("pod %s: %w", pod, err)
 }
 
 // planner carries what earlier choices have taken.
@@ -80,63 +82,66 @@ func (w Wanted) attachment(network netconf.Network, ifName string) Attachment {
 	}
 }
 
-func (w Wanted) defaultAttachment() (Planned, error) {
-	a := w.attachment(w.Default, w.IfName)
-	a.Network, a.Default, a.RuntimeConfig = w.Default.Name, true, w.RuntimeConfig
-	p, err := native(a, nil)
-	return p, refusal.Name(err, fmt.Sprintf("default network %q", w.Default.Name))
-}
-
+// choose plans the choice at position i, of which 0 is the default network.
 func (p *planner) choose(i int, c Choice) (Planned, error) {
-	object := fmt.Sprintf("NetworkAttachmentDefinition %q", c.Definition.Ref())
-	network, err := netconf.ParseNetwork(object, []byte(c.Definition.Config), c.Definition.Name)
+	network, err := c.network()
 	if err != nil {
-		return Planned{}, refusal.Name(err, object)
+		return Planned{}, refusal.Name(err, c.object())
 	}
-	if err := servable(c.Element, network); err != nil {
-		return Planned{}, refusal.Name(err, fmt.Sprintf("networks annotation element %d (%s)", i, c.Element.Ref()))
+	warnings, err := servable(c, network)
+	if err != nil {
+		return Planned{}, refusal.Name(err, c.Where)
 	}
 	if network, err = netconf.WithArgs(network, c.Element.CNIArgs); err != nil {
-		return Planned{}, refusal.Name(err, object)
+		return Planned{}, refusal.Name(err, c.object())
 	}
-	ifName, err := p.name(i, c.Element)
+	ifName, err := p.name(i, c)
 	if err != nil {
 		return Planned{}, err
 	}
 	a := p.wanted.attachment(network, ifName)
-	a.Network, a.MAC, a.Selection = c.Element.Ref(), c.Element.MAC, &c.Element
-	if err := p.device(&a, c, object); err != nil {
+	a.Network, a.MAC, a.Default = c.name(network), c.Element.MAC, i == 0
+	if c.Asked {
+		a.Selection = &c.Element
+	}
+	if a.Default {
+		a.RuntimeConfig = p.wanted.RuntimeConfig
+	}
+	if err := p.device(&a, c); err != nil {
 		return Planned{}, err
 	}
 	if a.Kind == KindExec {
-		return Planned{Attachment: foreign(a, c.Element)}, nil
+		return Planned{Attachment: foreign(a, c.Element), Warnings: warnings}, nil
 	}
-	one, err := native(a, &c.Element)
-	return one, refusal.Name(err, object)
+	one, err := native(a, c.Element)
+	return one, refusal.Name(err, c.object())
 }
 
-// name gives the interface its name: the one asked for, or net<position> where
-// the default network has position 0.
-func (p *planner) name(i int, e netconf.Element) (string, error) {
-	name := e.Interface
-	if name == "" {
-		name = fmt.Sprintf("net%d", i+1)
+// name gives the interface its name: the one asked for, or the runtime's for the
+// default network and net<position> for the others.
+func (p *planner) name(i int, c Choice) (string, error) {
+	name := c.Element.Interface
+	switch {
+	case name != "":
+	case i == 0:
+		name = p.wanted.IfName
+	default:
+		name = fmt.Sprintf("net%d", i)
 	}
 	if by, ok := p.taken[name]; ok {
-		return "", refusal.New(fmt.Sprintf("networks annotation element %d (%s)", i, e.Ref()), "interface", name,
-			fmt.Sprintf("a name that no other network of the pod has; %s has this one", by))
+		return "", refusal.New(c.Where, "interface", name, fmt.Sprintf("a name that no other network of the pod has; %s has this one", by))
 	}
-	p.taken[name] = e.Ref()
+	p.taken[name] = c.described()
 	return name, nil
 }
 
 // device gives the attachment its device: the next one of the definition's
 // resource that the kubelet gave to the pod.
-func (p *planner) device(a *Attachment, c Choice, object string) error {
+func (p *planner) device(a *Attachment, c Choice) error {
 	resource := c.Definition.Resource
 	if resource == "" {
 		if a.Kind == KindSriov && c.Element.DeviceID == "" {
-			return refusal.New(object, "metadata.annotations[k8s.v1.cni.cncf.io/resourceName]", "", "the extended resource whose VFs this network uses")
+			return refusal.New(c.object(), "metadata.annotations[k8s.v1.cni.cncf.io/resourceName]", "", "the extended resource whose VFs this network uses")
 		}
 		if a.Device = c.Element.DeviceID; a.Device != "" {
 			a.Config = netconf.WithDevice(a.Config, a.Device)
@@ -147,7 +152,7 @@ func (p *planner) device(a *Attachment, c Choice, object string) error {
 	n, given := p.used[resource], p.wanted.Devices[resource]
 	if n >= len(given) {
 		return refusal.New(fmt.Sprintf("pod %q", p.wanted.Pod), fmt.Sprintf("spec.containers[].resources.limits[%s]", resource), len(given),
-			fmt.Sprintf("at least %d: network %s needs one more device than the kubelet gave to the pod", n+1, c.Element.Ref()))
+			fmt.Sprintf("at least %d: network %s needs one more device than the kubelet gave to the pod", n+1, a.Network))
 	}
 	p.used[resource]++
 	a.Device = given[n]
@@ -155,18 +160,23 @@ func (p *planner) device(a *Attachment, c Choice, object string) error {
 	return nil
 }
 
-// servable refuses what is asked for and would be dropped in silence.
-func servable(e netconf.Element, n netconf.Network) error {
+// servable refuses what is asked for and would be dropped in silence, and warns
+// of what only CNI_ARGS carry.
+func servable(c Choice, n netconf.Network) (warnings []string, err error) {
+	e := c.Element
 	if missing := undeclared(e, n); len(missing) > 0 {
-		return refusal.New("", missing[0], "set", fmt.Sprintf("only with a network that declares the capability; %q does not declare %s", n.Name, strings.Join(missing, ", ")))
+		return nil, refusal.New("", missing[0], "set", fmt.Sprintf("only with a network that declares the capability; %s does not declare %s", c.described(), strings.Join(missing, ", ")))
 	}
-	if e.DefaultRoute != nil {
-		return refusal.New("", "default-route", fmt.Sprint(e.DefaultRoute), "no value yet: Tendril does not move default routes in this version")
+	if e.IPAMClaim != "" && n.Native() {
+		return nil, refusal.New("", "ipam-claim-reference", e.IPAMClaim, "no value yet: Tendril does not read IPAMClaims in this version")
 	}
-	if e.IPAMClaim != "" {
-		return refusal.New("", "ipam-claim-reference", e.IPAMClaim, "no value yet: Tendril does not read IPAMClaims in this version")
+	if n.Native() {
+		return nil, nil
 	}
-	return nil
+	for _, capability := range netconf.Undeclared(n, e) {
+		warnings = append(warnings, fmt.Sprintf("network %s declares no capability %s; what the pod asks for reaches its plugins in CNI_ARGS alone", c.described(), capability))
+	}
+	return warnings, nil
 }
 
 // undeclared returns the capabilities asked for that nothing serves. The native
@@ -190,12 +200,9 @@ func kindOf(n netconf.Network) string {
 	return KindExec
 }
 
-// native completes the plan of an attachment that a Driver serves. e is nil for
-// the default network, which nobody asks by name.
-func native(a Attachment, e *netconf.Element) (Planned, error) {
-	if a.Kind == KindExec {
-		return Planned{Attachment: a}, nil
-	}
+// native completes the plan of an attachment that a Driver serves. e is what the
+// pod asks for, if it does.
+func native(a Attachment, e netconf.Element) (Planned, error) {
 	raw, kind, err := netconf.ParseIPAM(a.Config.Plugins[0])
 	if err != nil {
 		return Planned{}, err
@@ -205,11 +212,9 @@ func native(a Attachment, e *netconf.Element) (Planned, error) {
 	if a.DNS, err = netconf.ParseDNS(a.Config.Plugins[0]); err != nil {
 		return Planned{}, err
 	}
-	var asked []string
-	if e != nil {
-		if asked, err = netconf.AskedIPs(a.Config.Plugins[0], *e); err != nil {
-			return Planned{}, err
-		}
+	asked, err := netconf.AskedIPs(a.Config.Plugins[0], e)
+	if err != nil {
+		return Planned{}, err
 	}
 	if kind == "" {
 		if len(asked) > 0 {
@@ -232,7 +237,9 @@ func native(a Attachment, e *netconf.Element) (Planned, error) {
 }
 
 // foreign completes an attachment that an executable serves: CNI_ARGS and the
-// capability arguments.
+// capability arguments. The runtime's own are for the default network, and what
+// the pod asks for goes over them; the default network's plugins are told of a
+// device in their configuration alone, as Multus does it.
 func foreign(a Attachment, e netconf.Element) Attachment {
 	if e.MAC != "" {
 		a.CNIArgs += ";MAC=" + e.MAC
@@ -240,11 +247,15 @@ func foreign(a Attachment, e netconf.Element) Attachment {
 	if len(e.IPs) > 0 {
 		a.CNIArgs += ";IP=" + strings.Join(e.IPs, ",")
 	}
-	a.RuntimeConfig = map[string]json.RawMessage{}
-	for _, p := range a.Config.Plugins {
-		for k, v := range netconf.RuntimeConfig(p, e, a.Device) {
-			a.RuntimeConfig[k] = v
-		}
+	device := a.Device
+	if a.Default {
+		device, e.DeviceID = "", ""
 	}
-	return a
+	args := map[string]json.RawMessage{}
+	maps.Copy(args, a.RuntimeConfig)
+	for _, p := range a.Config.Plugins {
+		maps.Copy(args, netconf.RuntimeConfig(p, e, device))
+	}
+	a.RuntimeConfig = args
+	return withInfoFile(a)
 }

@@ -31,6 +31,15 @@ func put(tx *journal.Tx, r Record) error {
 	return tx.Put(r.Attachment.ContainerID, r.Attachment.IfName, data)
 }
 
+func putAll(tx *journal.Tx, records []Record) error {
+	for _, r := range records {
+		if err := put(tx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // drop removes a record and everything that is held in its name.
 func drop(tx *journal.Tx, r Record) error {
 	a := r.Attachment

@@ -15,6 +15,9 @@ import (
 // After a reboot the kernel has forgotten links and VF settings: their records
 // go. Networks of foreign plugins keep state on disk: their records stay for
 // the DEL that the runtime still owes.
+//
+// The status of every pod that is attached is reported again: an earlier daemon
+// may have ended with it unwritten.
 func (e *Engine) Recover(ctx context.Context) error {
 	var boot string
 	var all []Record
@@ -29,7 +32,36 @@ func (e *Engine) Recover(ctx context.Context) error {
 	if boot != e.BootID {
 		return e.afterReboot(all)
 	}
-	return e.undoUnfinished(ctx, all)
+	if err := e.undoUnfinished(ctx, all); err != nil {
+		return err
+	}
+	if err := e.undoPlugging(ctx, all); err != nil {
+		return err
+	}
+	return e.publishAll()
+}
+
+// publishAll reports the status of every pod all of whose attachments are there.
+// A pod of which two sandboxes are known is left alone: which of them is the
+// living one shows when the other's DEL comes.
+func (e *Engine) publishAll() error {
+	all, err := e.all()
+	if err != nil {
+		return err
+	}
+	pods := map[PodRef][]Record{}
+	for _, r := range all {
+		pods[r.Attachment.Pod] = append(pods[r.Attachment.Pod], r)
+	}
+	for pod, records := range pods {
+		whole := !slices.ContainsFunc(records, func(r Record) bool {
+			return r.Phase != Attached || r.Attachment.ContainerID != records[0].Attachment.ContainerID
+		})
+		if whole && pod.Name != "" {
+			e.Report.Publish(pod, Statuses(records))
+		}
+	}
+	return nil
 }
 
 func (e *Engine) afterReboot(all []Record) error {

@@ -81,7 +81,7 @@ func ipNet(p netip.Prefix) net.IPNet {
 // order (NPWG v1.3 section 5, in the form in which Multus writes them).
 func Statuses(records []Record) []NetworkStatus {
 	var out []NetworkStatus
-	for _, rec := range records {
+	for _, rec := range effective(records) {
 		res, err := resultOf(rec)
 		if err != nil {
 			res = &current.Result{}
@@ -95,7 +95,7 @@ func Statuses(records []Record) []NetworkStatus {
 // and at least one: a network that reports no interface still is attached.
 func statusOf(rec Record, res *current.Result) []NetworkStatus {
 	a := rec.Attachment
-	base := NetworkStatus{Name: a.Network, DNS: netconf.DNS(res.DNS), Gateway: gateways(res), DeviceInfo: deviceInfo(a)}
+	base := NetworkStatus{Name: a.Network, DNS: netconf.DNS(res.DNS), Gateway: gateways(res), DeviceInfo: deviceInfo(rec)}
 	var out []NetworkStatus
 	var index []int // index[i] is the result's interface behind out[i]
 	for i, in := range res.Interfaces {
@@ -133,19 +133,22 @@ func statusOf(rec Record, res *current.Result) []NetworkStatus {
 func gateways(res *current.Result) []string {
 	var out []string
 	for _, rt := range res.Routes {
-		if ones, _ := rt.Dst.Mask.Size(); ones == 0 && rt.Dst.IP.IsUnspecified() && rt.GW != nil {
+		if isDefault(rt) && rt.GW != nil {
 			out = append(out, rt.GW.String())
 		}
 	}
 	return out
 }
 
-// deviceInfo is the device-info specification 1.1.0 object of a PCI device.
-func deviceInfo(a Attachment) any {
-	if a.Device == "" || a.Default {
-		return nil
+// deviceInfo is the device-info object of the attachment, nil for none.
+func deviceInfo(rec Record) any {
+	if len(rec.DeviceInfo) > 0 {
+		return rec.DeviceInfo
 	}
-	return map[string]any{"type": "pci", "version": "1.1.0", "pci": map[string]string{"pci-address": a.Device}}
+	if a := rec.Attachment; a.Device != "" && !a.Default {
+		return pciInfo(a.Device) // attached by an earlier version
+	}
+	return nil
 }
 
 func observedAddresses(rec Record) []Address {

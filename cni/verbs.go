@@ -5,18 +5,32 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"os"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/tendril-cni/tendril/cni/journal"
+	"github.com/tendril-cni/tendril/cni/netconf"
 )
 
-// codeUnavailable is the specification's answer of STATUS while ADD cannot be
-// served (section "STATUS", code 50).
-const codeUnavailable = 50
+// The specification's answers of STATUS (section "STATUS"): ADD cannot be served,
+// and, beside that, existing pods may be impaired.
+const (
+	codeUnavailable = 50
+	codeImpaired    = 51
+)
 
-// Check says whether the journal has every attachment of the call as attached.
-func (e *Engine) Check(_ context.Context, r Request) error {
+// Check compares every attachment of the call, as the journal has it, with the
+// kernel: native ones by their drivers, foreign ones by their plugins' CHECK. All
+// are looked at; the error says everything that is different. It changes nothing.
+func (e *Engine) Check(ctx context.Context, r Request) error {
+	leave, err := e.locks.take(ctx, r.ContainerID)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	records, err := e.records(r.ContainerID, r.IfName)
 	if err != nil {
 		return err
@@ -24,53 +38,179 @@ func (e *Engine) Check(_ context.Context, r Request) error {
 	if len(records) == 0 {
 		return fmt.Errorf("check container %s: nothing is attached for interface %s", r.ContainerID, r.IfName)
 	}
-	for _, rec := range records {
-		if rec.Phase != Attached {
-			return fmt.Errorf("check container %s: network %s on %s is not attached (%s)", r.ContainerID, rec.Attachment.Network, rec.Attachment.IfName, rec.Phase)
-		}
-	}
-	return nil
-}
-
-// Status says whether an ADD could be served now: the caches are filled and a
-// default network is configured. The error has code 50 of the specification.
-func (e *Engine) Status(context.Context) error {
-	if err := e.Ready(); err != nil {
-		return &types.Error{Code: codeUnavailable, Msg: "tendril is not ready", Details: err.Error()}
-	}
-	if _, err := e.Default(); err != nil {
-		return &types.Error{Code: codeUnavailable, Msg: "no default network", Details: err.Error()}
-	}
-	return nil
-}
-
-// GC detaches everything that the runtime does not list as valid. The runtime
-// calls no other verb meanwhile (specification, section "GC").
-func (e *Engine) GC(ctx context.Context, r Request) error {
-	var conf struct {
-		Valid *[]types.GCAttachment `json:"cni.dev/valid-attachments"`
-	}
-	if err := json.Unmarshal(r.Config, &conf); err != nil {
-		return fmt.Errorf("gc: decode configuration: %w", err)
-	}
-	if conf.Valid == nil {
-		// No list is not an empty list: it would detach every pod of the node.
-		return fmt.Errorf("gc: configuration has no cni.dev/valid-attachments")
-	}
-	valid := map[callKey]bool{}
-	for _, v := range *conf.Valid {
-		valid[callKey{v.ContainerID, v.IfName}] = true
-	}
-	var all []Record
-	err := e.Journal.View(func(tx *journal.Tx) (err error) {
-		all, err = decodeAll(tx.All())
+	ns, err := e.namespace(r, records)
+	if err != nil {
 		return err
-	})
-	errs := []error{err}
-	for call := range byCall(all) {
-		if !valid[call] {
-			errs = append(errs, e.Del(ctx, Request{ContainerID: call.container, IfName: call.ifName, Path: r.Path, Run: r.Run}))
+	}
+	if ns == nil {
+		return fmt.Errorf("check container %s: its network namespace %s is gone", r.ContainerID, records[0].Attachment.Netns.Path)
+	}
+	if ns != r.Netns {
+		defer ns.Close()
+	}
+	var errs []error
+	for _, rec := range effective(records) {
+		if err := e.check(ctx, r, ns, rec); err != nil {
+			errs = append(errs, fmt.Errorf("check network %s on %s: %w", rec.Attachment.Network, rec.Attachment.IfName, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (e *Engine) check(ctx context.Context, r Request, ns *os.File, rec Record) error {
+	a := rec.Attachment
+	if rec.Phase != Attached {
+		return fmt.Errorf("it is not attached (%s)", rec.Phase)
+	}
+	if d := e.Drivers[a.Kind]; d != nil {
+		if c, ok := d.(Checker); ok {
+			return c.Check(ctx, ns, rec)
+		}
+		return nil
+	}
+	verbs, ok := e.Delegate.(Verbs)
+	if !ok {
+		return nil
+	}
+	if r.Run == nil {
+		return errNoRunner
+	}
+	return verbs.Check(ctx, r.Run, a, rec.Result)
+}
+
+// Status says whether an ADD could be served now, as far as the daemon itself
+// can tell. The error has code 50 of the specification.
+func (e *Engine) Status(ctx context.Context) error { return e.Available(ctx, Request{}) }
+
+// Available says whether an ADD could be served now: the daemon and its pools are
+// ready, a default network is configured, and its own plugins say so where a
+// runtime waits to run them. The error has code 50 of the specification, or the
+// one that a plugin gave.
+func (e *Engine) Available(ctx context.Context, r Request) error {
+	if err := e.Ready(); err != nil {
+		return unavailable("tendril is not ready", err)
+	}
+	c, err := e.primary(ctx)
+	if err != nil {
+		return unavailable("no default network", err)
+	}
+	network, err := c.network()
+	if err != nil {
+		return unavailable("no default network", err)
+	}
+	verbs, ok := e.Delegate.(Verbs)
+	if !ok || r.Run == nil || network.Native() {
+		return nil
+	}
+	if err := verbs.Status(ctx, r.Run, network); err != nil {
+		return unavailable("the default network is not available", err)
+	}
+	return nil
+}
+
+// unavailable is code 50 around err. A plugin's own 50 or 51 is kept: the latter
+// says that pods which run are impaired too.
+func unavailable(what string, err error) error {
+	out := &types.Error{Code: codeUnavailable, Msg: what, Details: err.Error()}
+	var foreign *types.Error
+	if errors.As(err, &foreign) && foreign.Code == codeImpaired {
+		out.Code = codeImpaired
+	}
+	return out
+}
+
+// GC detaches everything that the runtime does not list as valid, and then tells
+// the plugins of every foreign network what is left. The runtime calls no other
+// verb meanwhile (specification, section "GC"). Everything is tried.
+func (e *Engine) GC(ctx context.Context, r Request) error {
+	valid, err := validAttachments(r.Config)
+	if err != nil {
+		return err
+	}
+	if err := e.await(ctx); err != nil {
+		return err
+	}
+	all, err := e.all()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for call := range byCall(all) {
+		if !slices.Contains(valid, types.GCAttachment{ContainerID: call.container, IfName: call.ifName}) {
+			errs = append(errs, e.Del(ctx, Request{ContainerID: call.container, IfName: call.ifName, Path: r.Path, Run: r.Run}))
+		}
+	}
+	return errors.Join(append(errs, e.forwardGC(ctx, r, valid))...)
+}
+
+// validAttachments reads the runtime's list, under the specification's key or
+// libcni's.
+func validAttachments(config []byte) ([]types.GCAttachment, error) {
+	var conf struct {
+		Valid  *[]types.GCAttachment `json:"cni.dev/valid-attachments"`
+		Libcni *[]types.GCAttachment `json:"cni.dev/attachments"`
+	}
+	if err := json.Unmarshal(config, &conf); err != nil {
+		return nil, fmt.Errorf("gc: decode configuration: %w", err)
+	}
+	switch {
+	case conf.Valid != nil:
+		return *conf.Valid, nil
+	case conf.Libcni != nil:
+		return *conf.Libcni, nil
+	}
+	// No list is not an empty list: it would detach every pod of the node.
+	return nil, fmt.Errorf("gc: configuration has no cni.dev/valid-attachments")
+}
+
+// all returns every record of the journal.
+func (e *Engine) all() (out []Record, err error) {
+	err = e.Journal.View(func(tx *journal.Tx) (err error) {
+		out, err = decodeAll(tx.All())
+		return err
+	})
+	return out, err
+}
+
+// forwardGC tells the plugins of each foreign network which of its attachments
+// are left in the journal. The default network has those beside that the runtime
+// lists: pods that are older than Tendril.
+func (e *Engine) forwardGC(ctx context.Context, r Request, valid []types.GCAttachment) error {
+	verbs, ok := e.Delegate.(Verbs)
+	if !ok || r.Run == nil {
+		return nil
+	}
+	left, err := e.all()
+	if err != nil {
+		return err
+	}
+	networks, list := map[string]netconf.Network{}, map[string][]types.GCAttachment{}
+	for _, rec := range left {
+		a := rec.Attachment
+		if a.Kind == KindExec {
+			networks[a.Config.Name] = a.Config
+			list[a.Config.Name] = append(list[a.Config.Name], types.GCAttachment{ContainerID: a.ContainerID, IfName: a.IfName})
+		}
+	}
+	var errs []error
+	if c, err := e.primary(ctx); err == nil {
+		n, err := c.network()
+		if errs = append(errs, err); err == nil && !n.Native() {
+			networks[n.Name] = n
+			list[n.Name] = union(list[n.Name], valid)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(networks)) {
+		errs = append(errs, verbs.GC(ctx, r.Run, networks[name], list[name]))
+	}
+	return errors.Join(errs...)
+}
+
+func union(a, b []types.GCAttachment) []types.GCAttachment {
+	for _, x := range b {
+		if !slices.Contains(a, x) {
+			a = append(a, x)
+		}
+	}
+	return a
 }

@@ -49,6 +49,7 @@ type config struct {
 	Socket         string  `json:"socket"`
 	TimeoutSeconds float64 `json:"timeoutSeconds"`
 	ConnectSeconds float64 `json:"connectSeconds"`
+	Spool          string  `json:"spool"`
 }
 
 // mostSeconds is what the daemon accepts (rpc: an hour).
@@ -56,7 +57,7 @@ const mostSeconds = 3600
 
 // parse reads data over the defaults and checks it.
 func (c *config) parse(data []byte) *failure {
-	*c = config{Socket: "/run/tendril/tendril.sock", TimeoutSeconds: 100, ConnectSeconds: 10}
+	*c = config{Socket: "/run/tendril/tendril.sock", TimeoutSeconds: 100, ConnectSeconds: 10, Spool: "/var/lib/tendril/spool"}
 	err := json.Unmarshal(data, c)
 	if c.CNIVersion == "" {
 		c.CNIVersion = "0.1.0" // what a missing version means

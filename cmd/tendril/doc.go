@@ -5,15 +5,20 @@
 //
 // Invariants:
 //
-//  1. It never reports success that the daemon did not report. Without a daemon
+//  1. It never reports success that the daemon did not report, but for a DEL that
+//     is durably spooled for the next daemon (package spool). Without a daemon
 //     the answer is CNI error 11 (try again later), for STATUS 50 (not
 //     available), within the configured time.
-//  2. It is one static file under 4 MiB made of the standard library and cni/rpc.
+//  2. It is one static file under 4 MiB made of the standard library, cni/rpc and
+//     cni/spool.
 //
-// It reads three keys of its configuration, all optional:
+// It reads four keys of its configuration, all optional:
 //
 //	socket          path of the daemon's socket, /run/tendril/tendril.sock
 //	connectSeconds  how long to go on connecting while the daemon restarts, 10
 //	timeoutSeconds  how long to wait for the answer, connecting included, 100;
 //	                the kubelet gives a sandbox two minutes
+//	spool           where a DEL is left when no daemon listens,
+//	                /var/lib/tendril/spool; "" for nowhere. The daemon makes the
+//	                directory; while it exists such a DEL waits 2 s at most
 package main

@@ -78,11 +78,14 @@ func call(request rpc.Request, netns *os.File, c *config) (rpc.Reply, *failure) 
 	defer cancel()
 	client := rpc.Client{
 		Socket:   c.Socket,
-		Patience: seconds(c.ConnectSeconds),
+		Patience: c.patience(request.Command),
 		// A second ADD of one interface is an error, all else may be said twice.
 		Repeat: request.Command != "ADD",
 	}
 	reply, err := client.Call(ctx, request, netns)
+	if err != nil {
+		reply, err = spooled(ctx, request, netns, c, err)
+	}
 	if err == nil {
 		return reply, nil
 	}

@@ -233,7 +233,7 @@ func TestWhatTheBinaryIsMadeOf(t *testing.T) {
 		t.Fatal(err)
 	}
 	const module = "github.com/tendril-cni/tendril/"
-	if diff := cmp.Diff([]string{module + "cni/rpc", module + "cmd/tendril"}, strings.Fields(string(out))); diff != "" {
+	if diff := cmp.Diff([]string{module + "cni/rpc", module + "cni/spool", module + "cmd/tendril"}, strings.Fields(string(out))); diff != "" {
 		t.Errorf("packages outside the standard library (-want +got):\n%s", diff)
 	}
 	deps, err := exec.Command("go", "list", "-deps", ".").Output()

@@ -27,11 +27,22 @@ func main() {
 	cfg.Log = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	run := node.Run
+	switch {
+	case cfg.Uninstall:
+		run = node.Uninstall
+	case cfg.Plan:
+		run = printPlan
+	}
 	cfg.Log.Info("tendrild starts", "version", version, "node", cfg.NodeName)
-	if err := node.Run(ctx, cfg); err != nil {
+	if err := run(ctx, cfg); err != nil {
 		cfg.Log.Error("tendrild ends", "error", err)
 		os.Exit(1)
 	}
+}
+
+func printPlan(ctx context.Context, cfg node.Config) error {
+	return node.PrintPlan(ctx, cfg, os.Stdout)
 }
 
 // flags reads the command line. done means that the answer was printed.
@@ -39,6 +50,9 @@ func flags() (cfg node.Config, level slog.Level, done bool) {
 	fs := flag.NewFlagSet("tendrild", flag.ExitOnError)
 	host, _ := os.Hostname()
 	fs.StringVar(&cfg.ConfigFile, "config", "", "file with the device pools (config.json of the SR-IOV network device plugin)")
+	fs.StringVar(&cfg.NetworksFile, "networks-config", "", "file with the node's networks (see docs/configuration.md; a configuration of Multus as it is)")
+	fs.BoolVar(&cfg.Plan, "plan", false, "print what the VF policies would do to this node, change nothing, and end")
+	fs.BoolVar(&cfg.CDI, "use-cdi", false, "give containers device nodes by CDI specifications in /var/run/cdi (kubelet 1.28 or later)")
 	fs.StringVar(&cfg.NodeName, "node-name", envOr("NODE_NAME", host), "name of this node's Node object")
 	fs.StringVar(&cfg.Kubeconfig, "kubeconfig", "", "kubeconfig file; empty for the in-cluster configuration")
 	fs.StringVar(&cfg.RunDir, "run-dir", "/run/tendril", "directory of the socket and the journal, on a tmpfs")
@@ -48,6 +62,12 @@ func flags() (cfg node.Config, level slog.Level, done bool) {
 	fs.StringVar(&cfg.CNIBinDir, "cni-bin-dir", "/opt/cni/bin", "the runtime's CNI binary directory")
 	fs.StringVar(&cfg.CNIConfDir, "cni-conf-dir", "/etc/cni/net.d", "the runtime's CNI configuration directory")
 	fs.StringVar(&cfg.MetricsAddr, "metrics-addr", "", "host:port for /healthz, /readyz and /metrics; empty for none")
+	fs.StringVar(&cfg.MultusDir, "multus-dir", "/var/lib/cni/multus", "where a Multus that Tendril takes over from keeps its state (cniDir); empty to take nothing over")
+	fs.StringVar(&cfg.SriovDir, "sriov-dir", "/var/lib/cni/sriov", "where sriov-cni keeps its state")
+	fs.BoolVar(&cfg.Displace, "take-over", false, "set the CNI configuration of Multus (00-multus.conf) aside, so that the runtime calls Tendril")
+	fs.StringVar(&cfg.MultusSocket, "multus-socket", "", "path of a socket that speaks the protocol of the Multus daemon, for tools that expect it (/run/multus/multus.sock); empty for none")
+	fs.BoolVar(&cfg.Uninstall, "uninstall", false, "take Tendril off this node, whose daemon does not run any more, and end")
+	fs.BoolVar(&cfg.Force, "force", false, "with --uninstall: also while pods have networks of Tendril")
 	fs.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	show := fs.Bool("version", false, "print the version")
 	_ = fs.Parse(os.Args[1:]) // ExitOnError

@@ -27,7 +27,11 @@ type Candidate struct {
 // single plugin. A conflist is completed with the plugins of <dir>/<name>/*.conf
 // unless it says loadOnlyInlinedPlugins (CNI specification 1.1, section 1). A
 // directory that does not exist has no files.
-func Candidates(dir string) iter.Seq[Candidate] {
+func Candidates(dir string) iter.Seq[Candidate] { return candidates(dir, nil) }
+
+// candidates is Candidates without the files that exclude names: they are not
+// even read.
+func candidates(dir string, exclude func(name string) bool) iter.Seq[Candidate] {
 	return func(yield func(Candidate) bool) {
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -41,7 +45,7 @@ func Candidates(dir string) iter.Seq[Candidate] {
 			default:
 				continue
 			}
-			if e.IsDir() {
+			if e.IsDir() || exclude != nil && exclude(e.Name()) {
 				continue
 			}
 			n, err := load(path)
@@ -59,11 +63,8 @@ func Candidates(dir string) iter.Seq[Candidate] {
 // the reasons also when there was something.
 func Discover(confDir string, exclude func(name string) bool) (netconf.Network, string, error) {
 	var names, reasons []string
-	for c := range Candidates(confDir) {
+	for c := range candidates(confDir, exclude) {
 		name := filepath.Base(c.Path)
-		if exclude != nil && exclude(name) {
-			continue
-		}
 		err := c.Err
 		if err == nil {
 			err = refusal.Name(checkForeign(c.Network), c.Path)

@@ -55,6 +55,13 @@ func (c *copier) run() {
 	for {
 		select {
 		case <-c.dirty:
+			// Half the promised lag is for gathering, so that the transactions of
+			// one call share a copy and its disk work stays off their path.
+			c.pause(CopyDelay / 2)
+			if !c.write() {
+				c.wake()
+				c.pause(copyRetry)
+			}
 		case <-c.quit:
 			select {
 			case <-c.dirty:
@@ -63,16 +70,14 @@ func (c *copier) run() {
 			}
 			return
 		}
-		// Half the promised lag is for gathering, half for writing.
-		pause := CopyDelay / 2
-		if !c.write() {
-			pause = copyRetry
-			c.wake()
-		}
-		select {
-		case <-time.After(pause):
-		case <-c.quit:
-		}
+	}
+}
+
+// pause waits, but not beyond quit.
+func (c *copier) pause(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-c.quit:
 	}
 }
 

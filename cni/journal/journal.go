@@ -46,12 +46,17 @@ func Open(o Options) (*Journal, error) {
 	if err := os.MkdirAll(filepath.Dir(o.Path), 0o700); err != nil {
 		return nil, fmt.Errorf("make journal directory: %w", err)
 	}
-	if _, err := os.Stat(o.Path); errors.Is(err, fs.ErrNotExist) {
-		if err := restore(o); err != nil {
+	var db *bolt.DB
+	err := whole(o.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = restore(o)
+		if err != nil {
 			return nil, err
 		}
 	}
-	db, err := openChecked(o.Path)
+	if err == nil {
+		db, err = openChecked(o.Path)
+	}
 	if err != nil && !errors.Is(err, bolterrors.ErrTimeout) {
 		db, err = replaceUnreadable(o, err)
 	}

@@ -16,6 +16,8 @@ const (
 	Devices = "devices"
 	// Allocations holds what the device plugin handed to the kubelet.
 	Allocations = "allocations"
+	// VFs holds what VF provisioning and quarantine keep.
+	VFs = "vfs"
 )
 
 const (
@@ -44,7 +46,7 @@ type KV interface {
 }
 
 func prepare(tx *bolt.Tx) error {
-	for _, name := range []string{recordsBucket, metaBucket, Addresses, Devices, Allocations} {
+	for _, name := range []string{recordsBucket, metaBucket, Addresses, Devices, Allocations, VFs} {
 		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 			return fmt.Errorf("bucket %s: %w", name, err)
 		}

@@ -124,7 +124,9 @@ func TestStaticPod(t *testing.T) {
 func TestDefinition(t *testing.T) {
 	w := newWorld(t)
 	c := w.cache(kube.Options{DefinitionWait: patience})
+	made := make(chan struct{})
 	go func() { // a moment later, as in one kubectl apply
+		defer close(made)
 		w.define("vlan", `{"type":"vlan"}`, "")
 		w.define("fast", `{"type":"sriov"}`, "vendor.com/pool")
 	}()
@@ -140,6 +142,7 @@ func TestDefinition(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", want.Name, diff)
 		}
 	}
+	<-made // the cache may know a definition before its maker has the answer
 }
 
 func TestUnknownDefinitionIsRefused(t *testing.T) {

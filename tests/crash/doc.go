@@ -1,9 +1,7 @@
-// Package crash kills the real daemon with SIGKILL at every step of its journal
-// and looks at what the kernel has then (invariant 3 of ARCHITECTURE.md). The
-// daemon is package node in a process of its own, reached through its socket as
-// the shim reaches it; only the API server is left out, because what a pod asks
-// for is not what is tested here.
+// Package crash plays the sweeps of package sweep on the kinds of network that
+// Tendril has, and what else may befall a node: a journal that is cut off, a disk
+// that is full.
 //
-// The macvlan sweep runs in namespaces of this test's own; the VF sweep carries
-// the build tag lab and runs in the lab's machine.
+// The macvlan sweeps run in namespaces of this test's own; the VF sweeps carry the
+// build tag lab and run in the lab's machine.
 package crash

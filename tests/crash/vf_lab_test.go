@@ -9,23 +9,28 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tendril-cni/tendril/tests/crash/sweep"
 	"github.com/tendril-cni/tendril/vf"
 	"github.com/tendril-cni/tendril/vf/sysfs"
 )
 
-// TestInvariant3SweepVF: a VF with VLAN and MAC, and an ipvlan, beside a macvlan
-// as default network.
-func TestInvariant3SweepVF(t *testing.T) {
+// vfPod is a VF with VLAN and MAC, and an ipvlan, beside a macvlan as default
+// network.
+func vfPod(t *testing.T) sweep.Sweep {
 	device := firstVF(t, "sriov0")
-	sweep(t, 3, func(t *testing.T) *stand {
-		return newStand(t, scene{Sysfs: "/sys",
+	return sweep.Sweep{Attachments: 3, World: func(s *sweep.Stand) string { return podLinks(s) + vfs(s.T, "sriov0") }, Stand: func(t *testing.T) *sweep.Stand {
+		return sweep.NewStand(t, sweep.Scene{Sysfs: "/sys",
 			Annotation: `[{"name":"fast","deviceID":"` + device.String() + `","mac":"02:00:00:00:00:42"},{"name":"signal"}]`,
 			Definitions: map[string]string{
 				"fast":   `{"cniVersion":"1.0.0","type":"sriov","vlan":42,"spoofchk":"off","ipam":{"type":"host-local","subnet":"192.0.2.0/29"}}`,
 				"signal": `{"cniVersion":"1.0.0","type":"ipvlan","master":"sriov0","ipam":{"type":"host-local","subnet":"198.51.100.0/29"}}`,
-			}}, `{"cniVersion":"1.0.0","name":"default","plugins":[{"type":"macvlan","master":"sriov1","ipam":{"type":"host-local","subnet":"203.0.113.0/29"}}]}`)
-	}, func(s *stand) string { return podLinks(s) + vfs(s.t, "sriov0") })
+			}, Default: `{"cniVersion":"1.0.0","name":"default","plugins":[{"type":"macvlan","master":"sriov1","ipam":{"type":"host-local","subnet":"203.0.113.0/29"}}]}`})
+	}}
 }
+
+func TestInvariant3SweepVF(t *testing.T) { vfPod(t).JournalSteps(t) }
+
+func TestInvariant3SweepVFKernelCalls(t *testing.T) { vfPod(t).KernelCalls(t, 1) }
 
 func firstVF(t *testing.T, pf string) vf.Addr {
 	t.Helper()

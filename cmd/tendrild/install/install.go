@@ -36,15 +36,24 @@ func Shim(source, binDir string) (changed bool, err error) {
 	return changed, nil
 }
 
+// Settings are what the configuration tells the shim. Paths are as the host sees
+// them.
+type Settings struct {
+	// Socket is where the daemon listens.
+	Socket string
+	// Spool is the directory for DELs that find no daemon; empty for none.
+	Spool string
+}
+
 // Conf writes the configuration into confDir: a list of one plugin, the shim,
-// which finds the daemon at socket. It reports whether the file had to change.
-func Conf(confDir, socket string) (changed bool, err error) {
+// with settings. It reports whether the file had to change.
+func Conf(confDir string, settings Settings) (changed bool, err error) {
 	data, err := json.MarshalIndent(conf{
 		Name: "tendril",
 		// The plain version is for runtimes that know no list of versions.
 		CNIVersion:  "1.0.0",
 		CNIVersions: []string{"0.4.0", "1.0.0", "1.1.0"},
-		Plugins: []plugin{{Type: ShimName, Socket: socket, Capabilities: map[string]bool{
+		Plugins: []plugin{{Type: ShimName, Socket: settings.Socket, Spool: settings.Spool, Capabilities: map[string]bool{
 			// What a default network may want of the runtime is handed through.
 			"portMappings": true, "bandwidth": true,
 		}}},
@@ -69,6 +78,7 @@ type conf struct {
 type plugin struct {
 	Type         string          `json:"type"`
 	Socket       string          `json:"socket"`
+	Spool        string          `json:"spool"`
 	Capabilities map[string]bool `json:"capabilities"`
 }
 

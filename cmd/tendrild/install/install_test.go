@@ -50,9 +50,11 @@ func TestMissingShimLeavesTheOldOne(t *testing.T) {
 	}
 }
 
+var settings = install.Settings{Socket: "/run/x/tendril.sock", Spool: "/var/lib/x/spool"}
+
 func TestConfNamesShimAndSocket(t *testing.T) {
 	dir := t.TempDir()
-	if changed, err := install.Conf(dir, "/run/x/tendril.sock"); err != nil || !changed {
+	if changed, err := install.Conf(dir, settings); err != nil || !changed {
 		t.Fatalf("changed=%v err=%v", changed, err)
 	}
 	data, err := os.ReadFile(filepath.Join(dir, install.ConfName))
@@ -61,18 +63,18 @@ func TestConfNamesShimAndSocket(t *testing.T) {
 	}
 	var got struct {
 		CNIVersion string
-		Plugins    []struct{ Type, Socket string }
+		Plugins    []struct{ Type, Socket, Spool string }
 	}
 	if err := json.Unmarshal(data, &got); err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Plugins) != 1 || got.Plugins[0].Type != install.ShimName || got.Plugins[0].Socket != "/run/x/tendril.sock" {
+	if len(got.Plugins) != 1 || got.Plugins[0].Type != install.ShimName || got.Plugins[0].Socket != settings.Socket || got.Plugins[0].Spool != settings.Spool {
 		t.Errorf("configuration is %s", data)
 	}
 	if !install.Own(install.ConfName) || install.Own("10-calico.conflist") {
 		t.Error("Own does not tell our file from others")
 	}
-	if changed, err := install.Conf(dir, "/run/x/tendril.sock"); err != nil || changed {
+	if changed, err := install.Conf(dir, settings); err != nil || changed {
 		t.Errorf("an equal configuration was written again: changed=%v err=%v", changed, err)
 	}
 }

@@ -13,7 +13,14 @@ type Config struct {
 	// ConfigFile holds the device pools in the format of the SR-IOV network
 	// device plugin; empty for none.
 	ConfigFile string
-	NodeName   string
+	// NetworksFile says which networks pods get and may ask for: see
+	// netconf.ParseNode. Empty for the defaults.
+	NetworksFile string
+	// Plan says that what the VF policies would do is to be printed: see PrintPlan.
+	Plan bool
+	// CDI gives containers their device nodes by CDI instead of by name.
+	CDI      bool
+	NodeName string
 	// Kubeconfig is empty for the in-cluster configuration.
 	Kubeconfig  string
 	RunDir      string
@@ -22,6 +29,17 @@ type Config struct {
 	KubeletRoot string
 	CNIBinDir   string
 	CNIConfDir  string
+	// MultusDir and SriovDir are where Multus and sriov-cni keep what they know of
+	// running pods; empty to take nothing over.
+	MultusDir, SriovDir string
+	// Displace has the configuration of Multus set aside when Tendril's own is
+	// installed; Uninstall puts it back.
+	Displace bool
+	// MultusSocket is the path of a socket for clients of the Multus daemon; empty
+	// for none.
+	MultusSocket string
+	// Uninstall and Force are for Uninstall alone.
+	Uninstall, Force bool
 	// MetricsAddr is host:port of the health and metrics endpoint; empty for none.
 	MetricsAddr string
 	// Shim is the executable that is installed into CNIBinDir; empty to leave

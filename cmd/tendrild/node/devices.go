@@ -1,13 +1,18 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
+	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/journal"
@@ -119,19 +124,162 @@ func (s scanned) Snapshot() *vf.Snapshot {
 	return nil
 }
 
-// pools reads the device pools; no file means none.
-func pools(path string) (deviceplugin.Config, error) {
-	if path == "" {
-		return deviceplugin.Config{}, nil
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return deviceplugin.Config{}, fmt.Errorf("read device pools: %w", err)
-	}
-	defer f.Close()
-	return deviceplugin.Parse(io.Reader(f), path, defaultPrefix)
-}
-
 // defaultPrefix is that of the SR-IOV network device plugin: configurations that
 // leave it out keep the resource names that pods ask for.
 const defaultPrefix = "intel.com"
+
+// Where other programs on the node look for what describes devices (Device
+// Information Specification, section "Device plugin"; CDI, SPEC.md).
+const (
+	deviceInfoDir = "/var/run/k8s.cni.cncf.io/devinfo/dp"
+	cdiDir        = "/var/run/cdi"
+)
+
+// offer is the device plugin with the file that its pools come from.
+type offer struct {
+	plugin *deviceplugin.Plugin
+	file   *deviceplugin.File
+	log    *slog.Logger
+}
+
+// offerOptions are what differs from node to node, or comes from other parts.
+type offerOptions struct {
+	// File, KubeletRoot and StateDir are the flags of the same names.
+	File, KubeletRoot, StateDir string
+	// CDI gives containers their device nodes by CDI (--use-cdi).
+	CDI bool
+	// Unfit and Resources are those of deviceplugin.Options; nil for none.
+	Unfit     func(vf.Addr) string
+	Resources func() []deviceplugin.Resource
+}
+
+// newOffer makes the device plugin, with the allocations that an earlier process
+// has noted. A bad file is no error: what was good before is served, and why is
+// logged and shown in the metrics and the page.
+func newOffer(o offerOptions, inv *sysfs.Inventory, j *journal.Journal, kubelet *podresources.Client, log *slog.Logger) (*offer, error) {
+	file, conf := deviceplugin.OpenFile(deviceplugin.FileOptions{
+		Path: o.File, Prefix: defaultPrefix, Good: filepath.Join(o.StateDir, "pools.json"), Log: log,
+	})
+	options := deviceplugin.Options{
+		KubeletRoot: o.KubeletRoot, Config: conf, Inventory: scanned{inv}, Log: log,
+		Resources: o.Resources, Holdings: holdings(kubelet, j), HostOwns: hostOwns, Unfit: o.Unfit,
+		OnAllocate: remember(j, log), DeviceInfoDir: deviceInfoDir, Dev: hostDev(),
+	}
+	if o.CDI {
+		options.CDIDir = cdiDir
+	}
+	plugin, err := deviceplugin.New(options)
+	if err != nil {
+		return nil, err
+	}
+	return &offer{plugin: plugin, file: file, log: log}, recall(j, plugin.Allocations())
+}
+
+// hostDev is where the host's device nodes are. A container's own /dev shows those
+// that were there when it started, so the manifest mounts the host's beside it.
+func hostDev() string {
+	const mounted = "/host/dev"
+	if info, err := os.Stat(mounted); err == nil && info.IsDir() {
+		return mounted
+	}
+	return "/dev"
+}
+
+// Run serves the kubelet and follows the file until ctx ends.
+func (o *offer) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return o.plugin.Run(ctx) })
+	g.Go(func() error { return o.file.Run(ctx, o.plugin.Reload) })
+	return g.Wait()
+}
+
+// holdings tells who has which device: all pods by the kubelet's word, whichever
+// device plugin served them, and all attachments in the journal.
+func holdings(kubelet *podresources.Client, j *journal.Journal) func(context.Context) ([]deviceplugin.Holding, error) {
+	return func(ctx context.Context) ([]deviceplugin.Holding, error) {
+		held, err := kubelet.All(ctx)
+		if err != nil {
+			return nil, err
+		}
+		list, err := attached(j)
+		for _, h := range held {
+			list = append(list, deviceplugin.Holding{
+				ID: h.ID, Resource: h.Resource, Owner: "pod " + cni.PodRef{Namespace: h.Namespace, Name: h.Pod}.String(),
+			})
+		}
+		return list, err
+	}
+}
+
+// attached lists the devices of attachments.
+func attached(j *journal.Journal) ([]deviceplugin.Holding, error) {
+	var list []deviceplugin.Holding
+	err := j.View(func(tx *journal.Tx) error {
+		for _, e := range tx.All() {
+			var r cni.Record
+			if err := json.Unmarshal(e.Data, &r); err != nil {
+				return fmt.Errorf("decode record %s/%s: %w", e.Container, e.IfName, err)
+			}
+			if a := r.Attachment; a.Device != "" {
+				list = append(list, deviceplugin.Holding{ID: a.Device, Resource: a.Resource, Owner: "pod " + a.Pod.String()})
+			}
+		}
+		return nil
+	})
+	return list, err
+}
+
+// ServeHTTP prints the pools, what is wrong with devices, and what is wrong with
+// the configuration, for a person.
+func (o *offer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	for what, err := range o.wrong() {
+		if err != nil {
+			fmt.Fprintf(w, "%s refused: %v\n", what, err)
+		}
+	}
+	for _, p := range o.plugin.Pools() {
+		fmt.Fprintf(w, "%s %s %s %d\n", p.Name(), p.Resource.Type, p.Resource.Policy, len(p.Devices))
+		for _, d := range p.Devices {
+			fmt.Fprintf(w, "  %s %s %s\n", d.ID, cmp.Or(d.Driver, "-"), cmp.Or(d.Cause, "healthy"))
+		}
+	}
+}
+
+// wrong is why configuration is not in force, by where it comes from; nil where
+// it is.
+func (o *offer) wrong() map[string]error {
+	return map[string]error{"file": o.file.Err(), "policies": o.plugin.Refused()}
+}
+
+var (
+	devicesDesc = prometheus.NewDesc("tendril_pool_devices", "Devices offered to the kubelet, by resource and health.", []string{"resource", "health"}, nil)
+	refusedDesc = prometheus.NewDesc("tendril_pool_config_refused", "1 while the newest configuration of pools from this source is not in force.", []string{"source"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (o *offer) Describe(c chan<- *prometheus.Desc) {
+	c <- devicesDesc
+	c <- refusedDesc
+}
+
+// Collect implements prometheus.Collector.
+func (o *offer) Collect(c chan<- prometheus.Metric) {
+	for source, err := range o.wrong() {
+		var value float64
+		if err != nil {
+			value = 1
+		}
+		c <- prometheus.MustNewConstMetric(refusedDesc, prometheus.GaugeValue, value, source)
+	}
+	for _, p := range o.plugin.Pools() {
+		healthy := 0
+		for _, d := range p.Devices {
+			if d.Healthy() {
+				healthy++
+			}
+		}
+		c <- prometheus.MustNewConstMetric(devicesDesc, prometheus.GaugeValue, float64(healthy), p.Name(), "healthy")
+		c <- prometheus.MustNewConstMetric(devicesDesc, prometheus.GaugeValue, float64(len(p.Devices)-healthy), p.Name(), "unhealthy")
+	}
+}

@@ -19,7 +19,9 @@ import (
 // handler answers the shim: it translates between the wire and the engine.
 type handler struct {
 	engine *cni.Engine
-	log    *slog.Logger
+	// dirs are where plugins are looked up before CNI_PATH.
+	dirs []string
+	log  *slog.Logger
 }
 
 // Handle implements rpc.Handler.
@@ -38,9 +40,14 @@ func (h handler) Handle(ctx context.Context, call *rpc.Call) rpc.Reply {
 func (h handler) serve(ctx context.Context, call *rpc.Call) ([]byte, error) {
 	req := cni.Request{
 		ContainerID: call.ContainerID, IfName: call.IfName, NetnsPath: call.NetnsPath, Netns: call.Netns,
-		Args: pairs(call.Args), Path: call.Path, Config: call.StdinData, Run: runner(call),
+		Args: pairs(call.Args), Path: call.Path, Config: call.StdinData, Run: runner(call, h.dirs),
 	}
-	switch call.Command {
+	return h.command(ctx, call.Command, req)
+}
+
+// command has the engine serve one verb.
+func (h handler) command(ctx context.Context, command string, req cni.Request) ([]byte, error) {
+	switch command {
 	case "ADD":
 		return h.add(ctx, req)
 	case "DEL":
@@ -48,12 +55,12 @@ func (h handler) serve(ctx context.Context, call *rpc.Call) ([]byte, error) {
 	case "CHECK":
 		return nil, h.engine.Check(ctx, req)
 	case "STATUS":
-		return nil, h.engine.Status(ctx)
+		return nil, h.engine.Available(ctx, req)
 	case "GC":
 		return nil, h.engine.GC(ctx, req)
 	}
 	return nil, &types.Error{Code: types.ErrInvalidEnvironmentVariables,
-		Msg: fmt.Sprintf("CNI_COMMAND %q is not allowed; allowed: ADD, DEL, CHECK, STATUS, GC, VERSION", call.Command)}
+		Msg: fmt.Sprintf("CNI_COMMAND %q is not allowed; allowed: ADD, DEL, CHECK, STATUS, GC, VERSION", command)}
 }
 
 func (h handler) add(ctx context.Context, req cni.Request) ([]byte, error) {
@@ -73,9 +80,9 @@ func (h handler) add(ctx context.Context, req cni.Request) ([]byte, error) {
 }
 
 // runner has the shim run plugins for this call.
-func runner(call *rpc.Call) cni.Runner {
+func runner(call *rpc.Call, dirs []string) cni.Runner {
 	return func(ctx context.Context, plugin string, stdin []byte, env []string) ([]byte, error) {
-		res, err := call.Exec(ctx, rpc.ExecRequest{Plugin: plugin, Stdin: stdin, Env: env, TimeoutMillis: millis(ctx)})
+		res, err := call.Exec(ctx, rpc.ExecRequest{Plugin: plugin, Dirs: dirs, Stdin: stdin, Env: env, TimeoutMillis: millis(ctx)})
 		if err != nil {
 			return nil, err
 		}

@@ -13,8 +13,8 @@ import (
 )
 
 // serveHealth answers /healthz (the process runs), /readyz (an ADD would be
-// served) and /metrics until ctx ends.
-func serveHealth(ctx context.Context, addr string, metrics prometheus.Gatherer, ready func(context.Context) error) error {
+// served), /metrics and /pools (for a person) until ctx ends.
+func serveHealth(ctx context.Context, addr string, metrics prometheus.Gatherer, pools http.Handler, ready func(context.Context) error) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, r *http.Request) {
@@ -24,6 +24,7 @@ func serveHealth(ctx context.Context, addr string, metrics prometheus.Gatherer, 
 		}
 		fmt.Fprintln(w, "ok")
 	})
+	mux.Handle("/pools", pools)
 	mux.Handle("/metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {

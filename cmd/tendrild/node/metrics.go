@@ -23,6 +23,7 @@ func (d *daemon) metrics() prometheus.Gatherer {
 	reg.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		held{d.journal, d.Log, prometheus.NewDesc("tendril_held", "What the node's journal holds for pods: attachments, devices, addresses.", []string{"what"}, nil)},
+		d.offer,
 	)
 	return reg
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -17,16 +18,18 @@ import (
 	"github.com/tendril-cni/tendril/cmd/tendrild/install"
 	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/delegate"
+	"github.com/tendril-cni/tendril/cni/deviceinfo"
 	"github.com/tendril-cni/tendril/cni/ipvlan"
 	"github.com/tendril-cni/tendril/cni/journal"
 	"github.com/tendril-cni/tendril/cni/kube"
 	"github.com/tendril-cni/tendril/cni/macvlan"
 	"github.com/tendril-cni/tendril/cni/netconf"
 	"github.com/tendril-cni/tendril/cni/netns"
+	"github.com/tendril-cni/tendril/cni/netns/stacked"
 	"github.com/tendril-cni/tendril/cni/rpc"
-	"github.com/tendril-cni/tendril/cni/sriov"
 	"github.com/tendril-cni/tendril/deviceplugin"
 	"github.com/tendril-cni/tendril/deviceplugin/podresources"
+	"github.com/tendril-cni/tendril/vf"
 	"github.com/tendril-cni/tendril/vf/sysfs"
 )
 
@@ -50,23 +53,29 @@ func Run(ctx context.Context, cfg Config) error {
 // daemon holds the parts. Fields are set by open and read only after it.
 type daemon struct {
 	Config
+	networks  netconf.Node
 	journal   *journal.Journal
 	engine    *cni.Engine
+	rest      *rest.Config   // nil without Kubernetes
 	cache     *kube.Cache    // nil without Kubernetes
 	reporter  *kube.Reporter // nil without Kubernetes
 	inventory *sysfs.Inventory
-	plugin    *deviceplugin.Plugin
+	offer     *offer
+	vfs       *vfs
 	kubelet   *podresources.Client
 	serving   atomic.Bool
+	upkeep    *upkeep // set by resume
 }
 
 func (d *daemon) open() (err error) {
 	if err := d.validate(); err != nil {
 		return err
 	}
-	conf, err := pools(d.ConfigFile)
-	if err != nil {
+	if d.networks, err = readNetworks(d.NetworksFile); err != nil {
 		return err
+	}
+	if len(d.networks.Idle) > 0 {
+		d.Log.Info("keys of Multus without a meaning here", "file", d.NetworksFile, "keys", d.networks.Idle)
 	}
 	if d.journal, err = journal.Open(journal.Options{Path: d.Config.journal(), CopyPath: d.journalCopy(), Log: d.Log, OnStep: d.OnStep}); err != nil {
 		return err
@@ -75,22 +84,28 @@ func (d *daemon) open() (err error) {
 		return err
 	}
 	fs := sysfs.New(d.SysfsRoot)
-	d.inventory = sysfs.NewInventory(fs, d.Log, sysfs.Options{})
-	d.plugin, err = deviceplugin.New(deviceplugin.Options{
-		KubeletRoot: d.KubeletRoot, Config: conf, Inventory: scanned{d.inventory}, Log: d.Log,
-		HostOwns: hostOwns, OnAllocate: remember(d.journal, d.Log),
-	})
-	if err != nil {
-		return err
-	}
-	if err := recall(d.journal, d.plugin.Allocations()); err != nil {
-		return err
-	}
+	d.inventory = newInventory(fs, d.Config)
 	if d.kubelet, err = podresources.New(d.KubeletRoot); err != nil {
 		return err
 	}
-	d.engine, err = d.newEngine(fs)
-	return err
+	d.offer, err = newOffer(offerOptions{
+		File: d.ConfigFile, KubeletRoot: d.KubeletRoot, StateDir: d.StateDir, CDI: d.CDI,
+		// d.vfs is there before the plugin runs.
+		Unfit:     func(a vf.Addr) string { return d.vfs.provisioner.Unfit(a) },
+		Resources: func() []deviceplugin.Resource { return d.vfs.resources() },
+	}, d.inventory, d.journal, d.kubelet, d.Log)
+	if err != nil {
+		return err
+	}
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
+	if d.vfs, err = d.newVFs(fs, boot, d.offer.plugin.Refresh); err != nil {
+		return err
+	}
+	d.engine = d.newEngine(boot)
+	return nil
 }
 
 // connect makes the clients of the API server.
@@ -102,6 +117,7 @@ func (d *daemon) connect() error {
 	if err != nil {
 		return fmt.Errorf("find the API server (--kubeconfig): %w", err)
 	}
+	d.rest = config
 	if d.cache, err = kube.NewCache(config, d.NodeName, kube.Options{}, d.Log); err != nil {
 		return err
 	}
@@ -119,33 +135,39 @@ func restConfig(kubeconfig string) (*rest.Config, error) {
 	return clientcmd.BuildConfigFromFlags("", kubeconfig)
 }
 
-func (d *daemon) newEngine(fs *sysfs.FS) (*cni.Engine, error) {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+// bootID is the kernel's id of this boot.
+func bootID() (string, error) {
+	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		return nil, fmt.Errorf("read boot id: %w", err)
+		return "", fmt.Errorf("read boot id: %w", err)
 	}
+	return strings.TrimSpace(string(data)), nil
+}
+
+func (d *daemon) newEngine(boot string) *cni.Engine {
 	return cni.New(cni.Options{
 		Journal: d.journal,
 		Drivers: map[string]cni.Driver{
-			cni.KindSriov: sriov.New(fs, d.Log), cni.KindMacvlan: macvlan.New(d.Log), cni.KindIpvlan: ipvlan.New(d.Log),
+			cni.KindSriov: d.vfs.driver, cni.KindMacvlan: macvlan.New(d.Log), cni.KindIpvlan: ipvlan.New(d.Log),
 		},
 		Delegate:   delegate.New(d.resultCache()),
 		Cluster:    d.Cluster,
-		Devices:    devices{kubelet: d.kubelet, allocations: d.plugin.Allocations(), log: d.Log},
+		Devices:    devices{kubelet: d.kubelet, allocations: d.offer.plugin.Allocations(), log: d.Log},
 		Namespaces: namespaces{},
 		Report:     d.Report,
 		Default:    d.defaultNetwork,
 		Ready:      d.ready,
-		BootID:     strings.TrimSpace(string(boot)),
+		Quarantine: d.vfs,
+		BootID:     boot,
 		Log:        d.Log,
-	}), nil
-}
 
-// defaultNetwork reads the runtime's configuration directory at each call: it
-// is small, and what it says now is what holds.
-func (d *daemon) defaultNetwork() (netconf.Network, error) {
-	network, _, err := delegate.Discover(d.CNIConfDir, install.Own)
-	return network, err
+		Node:          d.networks,
+		Find:          d.find,
+		Await:         d.awaitReadiness,
+		DefaultRoutes: netns.Defaults{},
+		DeviceInfo:    deviceinfo.New(cni.DeviceInfoDir),
+		Sweep:         stacked.Sweep,
+	})
 }
 
 func (d *daemon) ready() error {
@@ -154,23 +176,35 @@ func (d *daemon) ready() error {
 		return errors.New("the daemon is starting")
 	case d.cache != nil && !d.cache.Synced():
 		return errors.New("the cache of pods and network definitions is not filled yet")
+	case d.offer.plugin.Pools() == nil:
+		return errors.New("the device pools are not filled yet")
 	}
-	return nil
+	return d.readinessFile()
 }
 
 // background starts what runs beside the socket.
 func (d *daemon) background(ctx context.Context, g *errgroup.Group) {
 	g.Go(func() error { return d.inventory.Run(ctx) })
-	g.Go(func() error { return d.plugin.Run(ctx) })
+	g.Go(func() error { return d.offer.Run(ctx) })
+	d.vfs.run(ctx, g, d)
 	if d.cache != nil {
 		g.Go(func() error { return d.cache.Run(ctx) })
-		g.Go(func() error { return d.reporter.Run(ctx) })
+		g.Go(func() error { return d.report(ctx) })
 	}
 	if d.MetricsAddr != "" {
 		g.Go(func() error {
-			return serveHealth(ctx, d.MetricsAddr, d.metrics(), func(ctx context.Context) error { return d.engine.Status(ctx) })
+			return serveHealth(ctx, d.MetricsAddr, d.metrics(), d.offer, func(ctx context.Context) error { return d.engine.Status(ctx) })
 		})
 	}
+}
+
+// report writes statuses and events, once the cache can tell the pods that they
+// are of.
+func (d *daemon) report(ctx context.Context) error {
+	if err := d.cache.WaitSynced(ctx); err != nil {
+		return err
+	}
+	return d.reporter.Run(ctx)
 }
 
 // serve recovers, opens the socket, installs, and answers until ctx ends. The
@@ -178,6 +212,9 @@ func (d *daemon) background(ctx context.Context, g *errgroup.Group) {
 func (d *daemon) serve(ctx context.Context, g *errgroup.Group) error {
 	if err := d.engine.Recover(ctx); err != nil {
 		return fmt.Errorf("recover: %w", err)
+	}
+	if err := d.resume(ctx); err != nil {
+		return err
 	}
 	if d.cache != nil {
 		if err := d.cache.WaitSynced(ctx); err != nil {
@@ -190,12 +227,16 @@ func (d *daemon) serve(ctx context.Context, g *errgroup.Group) error {
 	}
 	g.Go(func() error { return d.answer(ctx, ln) })
 	d.serving.Store(true)
-	return d.install()
+	if err := d.install(); err != nil {
+		return err
+	}
+	d.keep(ctx, g)
+	return nil
 }
 
 func (d *daemon) answer(ctx context.Context, ln net.Listener) error {
 	d.Log.Info("serving", "socket", d.Socket())
-	return rpc.Serve(ctx, ln, handler{engine: d.engine, log: d.Log}, d.Log)
+	return rpc.Serve(ctx, ln, d.lent(handler{engine: d.engine, dirs: d.pluginDirs(), log: d.Log}), d.Log)
 }
 
 func (d *daemon) install() error {
@@ -206,7 +247,10 @@ func (d *daemon) install() error {
 	if err := logged(d.Log, "shim installed", d.CNIBinDir)(install.Shim(d.Shim, d.CNIBinDir)); err != nil {
 		return err
 	}
-	return logged(d.Log, "CNI configuration installed", d.CNIConfDir)(install.Conf(d.CNIConfDir, d.Socket()))
+	if err := d.displace(); err != nil {
+		return err
+	}
+	return logged(d.Log, "CNI configuration installed", d.CNIConfDir)(install.Conf(d.CNIConfDir, d.settings()))
 }
 
 func logged(log *slog.Logger, what, dir string) func(changed bool, err error) error {
@@ -233,6 +277,12 @@ func (d *daemon) close() {
 // namespaces implements cni.Namespaces.
 type namespaces struct{}
 
-func (namespaces) Open(path string) (*os.File, error) { return netns.Open(path) }
+func (namespaces) Open(path string) (*os.File, error) {
+	f, err := netns.Open(path)
+	if errors.Is(err, netns.ErrGone) {
+		err = errors.Join(fs.ErrNotExist, err)
+	}
+	return f, err
+}
 
 func (namespaces) Identify(f *os.File) (cni.Netns, error) { return netns.Identify(f) }

@@ -1,0 +1,162 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/tendril-cni/tendril/cni"
+	"github.com/tendril-cni/tendril/cni/loan"
+	"github.com/tendril-cni/tendril/cni/rpc"
+	"github.com/tendril-cni/tendril/cni/spool"
+)
+
+const (
+	// redeemTime bounds one DEL of the spool.
+	redeemTime = 20 * time.Second
+	// firstTime bounds what is done of the spool before the socket is served.
+	firstTime = time.Minute
+	// debtPeriod is how often the spool is looked at without being told.
+	debtPeriod = 2 * time.Second
+	// askTime is how long one DEL waits for a call of the runtime before the spool
+	// is looked at again.
+	askTime = 20 * time.Second
+	// lendTime is in how much of its time a call begins with what is owed. A call
+	// for a pod should not wait long, and STATUS tells the kubelet whether the node
+	// is ready.
+	lendTime = time.Second
+	// statusPause lies between two STATUS calls that lend: the kubelet asks every
+	// few seconds, and takes a node for down whose answers are slow.
+	statusPause = 30 * time.Second
+)
+
+// debts are the DELs that are owed: answered while no daemon listened, or due for
+// a sandbox that no runtime remembers. What needs no plugin is done at once; the
+// rest waits in the spool, on disk, for a call of the runtime in whose place its
+// plugins can run.
+type debts struct {
+	engine *cni.Engine
+	spool  *spool.Spool
+	desk   *loan.Desk
+	// settled is called for a container whose DEL is done.
+	settled func(container string)
+	log     *slog.Logger
+	poke    chan struct{}
+}
+
+// first does what can be done before the socket is served.
+func (d *debts) first(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, firstTime)
+	defer cancel()
+	d.each(ctx, func(e spool.Entry) error { return d.redeem(ctx, e, nil) })
+}
+
+// run works off what is left until ctx ends.
+func (d *debts) run(ctx context.Context) error {
+	tick := time.NewTicker(debtPeriod)
+	defer tick.Stop()
+	for {
+		d.round(ctx)
+		select {
+		case <-tick.C:
+		case <-d.poke:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// round does everything that needs no plugin, and then as much of the rest as
+// calls of the runtime let it.
+func (d *debts) round(ctx context.Context) {
+	var wait []spool.Entry
+	d.each(ctx, func(e spool.Entry) error {
+		err := d.redeem(ctx, e, nil)
+		if cni.NeedsRuntime(err) {
+			wait = append(wait, e)
+		}
+		return err
+	})
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	for _, e := range wait {
+		err := d.desk.Borrow(ctx, func(ctx context.Context, run cni.Runner) error { return d.redeem(ctx, e, run) })
+		if ctx.Err() != nil {
+			return
+		}
+		d.complain(e, err)
+	}
+}
+
+// owe puts a call into the spool that no runtime will make.
+func (d *debts) owe(r cni.Request) error {
+	err := d.spool.Put(rpc.Request{ID: "audit", Command: "DEL", ContainerID: r.ContainerID, IfName: r.IfName, NetnsPath: r.NetnsPath, StdinData: []byte(`{}`)})
+	select {
+	case d.poke <- struct{}{}:
+	default:
+	}
+	return err
+}
+
+func (d *debts) each(ctx context.Context, settle func(spool.Entry) error) {
+	entries, err := d.spool.List()
+	if err != nil {
+		d.log.Warn("entries of the spool cannot be read", "spool", d.spool.Dir(), "error", err)
+	}
+	for _, e := range entries {
+		if ctx.Err() != nil {
+			return
+		}
+		d.complain(e, settle(e))
+	}
+}
+
+func (d *debts) complain(e spool.Entry, err error) {
+	if err != nil && !cni.NeedsRuntime(err) && !errors.Is(err, context.Canceled) {
+		d.log.Warn("spooled DEL not done yet", "container", e.Request.ContainerID, "since", e.Since, "error", err)
+	}
+}
+
+// redeem does one DEL and takes it out of the spool.
+func (d *debts) redeem(ctx context.Context, e spool.Entry, run cni.Runner) error {
+	ctx, cancel := context.WithTimeout(ctx, redeemTime)
+	defer cancel()
+	r := e.Request
+	err := d.engine.Redeem(ctx, cni.Request{
+		ContainerID: r.ContainerID, IfName: r.IfName, NetnsPath: r.NetnsPath, Args: pairs(r.Args), Path: r.Path, Config: r.StdinData, Run: run,
+	})
+	if err != nil {
+		return err
+	}
+	d.log.Info("spooled DEL done", "container", r.ContainerID, "ifname", r.IfName, "since", e.Since)
+	d.settled(r.ContainerID)
+	return d.spool.Done(e)
+}
+
+// lending has calls of the runtime lend their place to what is owed, before they
+// are served themselves.
+type lending struct {
+	rpc.Handler
+	desk *loan.Desk
+	dirs []string
+	// deleted is called after a DEL that succeeded.
+	deleted func(container string)
+	// asked is when a STATUS lent last, in nanoseconds since the epoch.
+	asked *atomic.Int64
+}
+
+// Handle implements rpc.Handler.
+func (l lending) Handle(ctx context.Context, call *rpc.Call) rpc.Reply {
+	if call.Command != "STATUS" {
+		l.desk.Lend(ctx, runner(call, l.dirs), lendTime)
+	} else if last, now := l.asked.Load(), time.Now().UnixNano(); now-last > int64(statusPause) && l.asked.CompareAndSwap(last, now) {
+		l.desk.Lend(ctx, runner(call, l.dirs), 0)
+	}
+	reply := l.Handler.Handle(ctx, call)
+	if call.Command == "DEL" && reply.ExitCode == 0 {
+		l.deleted(call.ContainerID)
+	}
+	return reply
+}

@@ -1,0 +1,100 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tendril-cni/tendril/cmd/tendrild/install"
+	"github.com/tendril-cni/tendril/cni"
+	"github.com/tendril-cni/tendril/cni/journal"
+	"github.com/tendril-cni/tendril/cni/refusal"
+	"github.com/tendril-cni/tendril/cni/spool"
+)
+
+// uninstallTime bounds what is undone on the way.
+const uninstallTime = time.Minute
+
+// Uninstall takes Tendril off the node, for a node whose daemon does not run any
+// more: the journal's lock is the proof. It first does what is owed and can be
+// done, and refuses, unless cfg.Force is set, while pods still have networks that only
+// Tendril can give back; it names them. Then it removes the configuration, so
+// that the runtime has the default network's own again, the shim, and the spool.
+func Uninstall(ctx context.Context, cfg Config) error {
+	ctx, cancel := context.WithTimeout(ctx, uninstallTime)
+	defer cancel()
+	d := &daemon{Config: cfg}
+	d.Cluster, d.Report = nobody{}, nobody{}
+	defer d.close()
+	if err := d.open(); err != nil {
+		return fmt.Errorf("uninstall (the daemon has to be removed from this node before): %w", err)
+	}
+	if err := d.engine.Recover(ctx); err != nil {
+		return fmt.Errorf("uninstall: %w", err)
+	}
+	queue, err := spool.Open(d.spoolDir())
+	if err != nil {
+		return err
+	}
+	d.upkeep = &upkeep{}
+	if d.upkeep.taken, err = d.engine.Imported(); err != nil {
+		return err
+	}
+	d.upkeep.debts = &debts{engine: d.engine, spool: queue, settled: d.deleted, log: d.Log}
+	d.upkeep.debts.first(ctx)
+	if err := d.unused(); err != nil {
+		return err
+	}
+	did, err := install.Uninstall(d.CNIConfDir, d.CNIBinDir)
+	for _, what := range did {
+		d.Log.Info("uninstall", "did", what)
+	}
+	left, spoolErr := queue.Close()
+	if left > 0 {
+		d.Log.Warn("DELs that need plugins are left; the default network has them to clean up itself", "spool", queue.Dir(), "count", left)
+	}
+	return errors.Join(err, spoolErr)
+}
+
+// unused refuses while pods have networks beside their default one.
+func (d *daemon) unused() error {
+	var pods []string
+	err := d.journal.View(func(tx *journal.Tx) error {
+		held, err := cni.Held(tx)
+		for _, a := range held {
+			if !a.Default {
+				pods = append(pods, a.Pod.String())
+			}
+		}
+		return err
+	})
+	if err != nil || len(pods) == 0 {
+		return err
+	}
+	slices.Sort(pods)
+	pods = slices.Compact(pods)
+	refused := refusal.New("node "+d.NodeName, "pods with networks of Tendril", strings.Join(pods, ", "), "none: delete or move them while the daemon runs, or uninstall with --force and leave their devices as they are")
+	if d.Force {
+		d.Log.Warn("uninstalled under running pods", "error", refused)
+		return nil
+	}
+	return refused
+}
+
+// nobody stands for the API server where there is nothing to ask or to tell.
+type nobody struct{}
+
+func (nobody) Pod(context.Context, string, string, string) (cni.Pod, error) {
+	return cni.Pod{}, errors.New("uninstalling: no pod is looked up")
+}
+
+func (nobody) Definition(context.Context, string, string) (cni.Definition, error) {
+	return cni.Definition{}, errors.New("uninstalling: no definition is looked up")
+}
+
+func (nobody) Publish(cni.PodRef, []cni.NetworkStatus)         {}
+func (nobody) Added(cni.PodRef, string, string, []cni.Address) {}
+func (nobody) Refused(cni.PodRef, error)                       {}

@@ -1,0 +1,215 @@
+package cni
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tendril-cni/tendril/cni/journal"
+	"github.com/tendril-cni/tendril/cni/netconf"
+)
+
+// Plugging is the phase of an attachment that is being made to a pod that runs.
+// Unlike Intent it says nothing about the other attachments of the same ADD: what
+// is undone after a crash is this attachment alone.
+const Plugging Phase = "plugging"
+
+// Plugged is what a Reporter may also be: it tells what became of networks while
+// their pod runs.
+type Plugged interface {
+	// Removed emits the Normal event RemovedInterface.
+	Removed(pod PodRef, network, ifName string)
+	// NotRemoved emits the Warning event FailedRemovingInterface.
+	NotRemoved(pod PodRef, err error)
+	// Missing emits a Warning event about an interface that a running pod asks for
+	// and did not have, or does not have.
+	Missing(pod PodRef, text string)
+}
+
+// Plug makes the networks of a running pod what its annotation asks for now: what
+// the pod does not ask for any more is detached, what is new is attached, an
+// element that changed is replaced, and everything else is left alone. Nothing is
+// touched unless all of it can be planned. A pod without a sandbox has nothing to
+// be done; one whose ADD is under way gets it from the ADD, or from the next Plug.
+//
+// The error is a refusal.Refusal when trying again is of no use before something
+// changes; after any error the pod has what it had, less what was to go, and the
+// journal has all of it. run serves networks of foreign plugins.
+func (e *Engine) Plug(ctx context.Context, pod Pod, run Runner) error {
+	all, err := e.all()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for call, records := range byCall(all) {
+		if records[0].Attachment.Pod == pod.PodRef && e.differs(pod, records) {
+			errs = append(errs, e.plugCall(ctx, pod, Request{ContainerID: call.container, IfName: call.ifName, Run: run}))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// differs is the cheap question before the exact one: it parses the annotation
+// and looks at nothing else.
+func (e *Engine) differs(pod Pod, records []Record) bool {
+	elements, err := netconf.ParseSelections(pod.Annotations[networksAnnotation], pod.Namespace)
+	if err != nil {
+		return true
+	}
+	wanted := make([]Choice, len(elements))
+	for i, el := range elements {
+		wanted[i] = Choice{Element: el, Asked: true}
+	}
+	c := compare(records, wanted)
+	return len(c.add) > 0 || len(c.gone) > 0 || c.moved
+}
+
+// plugCall does Plug for one ADD of the pod.
+func (e *Engine) plugCall(ctx context.Context, pod Pod, r Request) error {
+	leave, err := e.locks.take(ctx, r.ContainerID)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	records, err := e.records(r.ContainerID, r.IfName)
+	if err != nil || len(records) == 0 || slices.ContainsFunc(records, func(rec Record) bool { return rec.Phase == Intent }) {
+		return err
+	}
+	if r.Netns, err = e.namespace(r, records); err != nil || r.Netns == nil {
+		return err // a sandbox that ended: its DEL is to come
+	}
+	defer r.Netns.Close()
+	err = e.replug(ctx, pod, r, records)
+	if err != nil && !NeedsRuntime(err) {
+		e.Report.Refused(pod.PodRef, err)
+	}
+	return err
+}
+
+// replug plans, detaches, attaches, and tells.
+func (e *Engine) replug(ctx context.Context, pod Pod, r Request, records []Record) error {
+	choices, err := e.choices(ctx, pod)
+	if err != nil {
+		return err
+	}
+	c := compare(records, choices)
+	planned, err := e.planMore(ctx, pod, r, c)
+	if err != nil {
+		return err
+	}
+	if r.Run == nil && e.foreign(c.gone, planned) {
+		return errNoRunner // before anything is touched
+	}
+	if err := e.unplug(ctx, pod.PodRef, r, c.gone); err != nil {
+		return err
+	}
+	added, err := e.prepareMore(ctx, c, planned)
+	if err != nil {
+		return err
+	}
+	if err := e.attachMore(ctx, r, c, added); err != nil {
+		return err
+	}
+	return e.tell(pod.PodRef, r, added)
+}
+
+// foreign says whether plugins have to run.
+func (e *Engine) foreign(gone []Record, planned []Planned) bool {
+	return slices.ContainsFunc(gone, func(r Record) bool { return e.Drivers[r.Attachment.Kind] == nil }) ||
+		slices.ContainsFunc(planned, func(p Planned) bool { return e.Drivers[p.Attachment.Kind] == nil })
+}
+
+// unplug detaches what the pod does not ask for any more.
+func (e *Engine) unplug(ctx context.Context, pod PodRef, r Request, gone []Record) error {
+	if len(gone) == 0 {
+		return nil
+	}
+	err := e.detachAll(ctx, r, gone)
+	report, ok := e.Report.(Plugged)
+	switch {
+	case err != nil && ok:
+		report.NotRemoved(pod, err)
+	case ok:
+		for _, rec := range gone {
+			report.Removed(pod, rec.Attachment.Network, rec.Attachment.IfName)
+		}
+	}
+	return err
+}
+
+// attachMore attaches what was prepared, or undoes all of it.
+func (e *Engine) attachMore(ctx context.Context, r Request, c comparison, added []Record) error {
+	err := e.attachPlugged(ctx, r, c, added)
+	if err == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	if undo := e.detachAll(ctx, r, added); undo != nil {
+		err = errors.Join(err, fmt.Errorf("undo (will be tried again): %w", undo))
+	}
+	return err
+}
+
+func (e *Engine) attachPlugged(ctx context.Context, r Request, c comparison, added []Record) error {
+	for i := range added {
+		if err := e.attach(ctx, r, &added[i]); err != nil {
+			return fmt.Errorf("attach network %s as %s: %w", added[i].Attachment.Network, added[i].Attachment.IfName, err)
+		}
+		added[i].DeviceInfo = e.readInfo(added[i].Attachment)
+	}
+	if err := e.settle(ctx, r, added, append(slices.Clone(c.kept), c.first)...); err != nil {
+		return err
+	}
+	for i := range added {
+		added[i].Phase = Attached
+	}
+	return e.Journal.Update("plugged", func(tx *journal.Tx) error {
+		return putAll(tx, append(slices.Clone(added), c.kept...))
+	})
+}
+
+// tell publishes the status of the whole pod, in the order of its annotation, and
+// an event for each network that came.
+func (e *Engine) tell(pod PodRef, r Request, added []Record) error {
+	records, err := e.records(r.ContainerID, r.IfName)
+	if err != nil {
+		return err
+	}
+	e.Report.Publish(pod, Statuses(records))
+	for _, rec := range added {
+		e.Report.Added(pod, rec.Attachment.Network, rec.Attachment.IfName, observedAddresses(rec))
+	}
+	return nil
+}
+
+// undoPlugging detaches, after a crash, what was being attached to pods that run,
+// and that alone. What cannot be detached now keeps its record; the next Plug, or
+// DEL, tries again.
+func (e *Engine) undoPlugging(ctx context.Context, all []Record) error {
+	for call, records := range byCall(all) {
+		half := filter(records, func(r Record) bool { return r.Phase == Plugging })
+		if len(half) == 0 || len(half) == len(records) {
+			continue
+		}
+		err := e.detachAll(ctx, Request{ContainerID: call.container, IfName: call.ifName}, half)
+		if err != nil && !errors.Is(err, errNoRunner) {
+			e.Log.Warn("an unfinished attach to a running pod could not be undone yet", "container", call.container, "error", err)
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("undo unfinished attaches: %w", ctx.Err())
+		}
+	}
+	return nil
+}
+
+// ofPod is CNI_ARGS of a sandbox without what was asked for its default network.
+func ofPod(args string) string {
+	pairs := strings.Split(args, ";")
+	pairs = slices.DeleteFunc(pairs, func(p string) bool {
+		return strings.HasPrefix(p, "MAC=") || strings.HasPrefix(p, "IP=")
+	})
+	return strings.Join(pairs, ";")
+}

@@ -1,0 +1,290 @@
+//go:build cluster
+
+package restart
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tendril-cni/tendril/tests/lab/cluster"
+	"github.com/tendril-cni/tendril/tests/stage"
+)
+
+func TestMain(m *testing.M) { cluster.Main(m) }
+
+// TestRestartsOnTheCluster plays all scenes on one stage; the power cut is last.
+func TestRestartsOnTheCluster(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Minute)
+	defer cancel()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	s, err := stage.Up(ctx, stage.Options{Nodes: 1, Root: root, Say: func(format string, args ...any) {
+		fmt.Fprintf(os.Stderr, "%5.1fs  %s\n", time.Since(start).Seconds(), fmt.Sprintf(format, args...))
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	p := &play{Stage: s, ctx: ctx}
+	for name, config := range networks {
+		p.must(t, p.Apply(ctx, definition(name, config)))
+	}
+	if p.before, err = s.Worlds(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, scene := range []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"Invariant1ConfigurationIsGuarded", p.guard},
+		{"NetworksOfARunningPodAreChanged", p.hotplug},
+		{"Invariant2PodsDeletedWhileTheDaemonIsAway", p.spooled},
+		{"Invariant1DaemonRestartedUnderAStormOfPods", p.storm},
+		{"Invariant3PowerCut", p.powerCut},
+	} {
+		begin := time.Now()
+		if !t.Run(scene.name, scene.run) {
+			t.Log(s.Explain(), s.Logs(context.WithoutCancel(ctx), 1))
+		}
+		t.Logf("%s took %.1fs", scene.name, time.Since(begin).Seconds())
+	}
+}
+
+var networks = map[string]string{
+	"fast":    `{"cniVersion":"1.0.0","type":"sriov","vlan":42,"ipam":{"type":"host-local","subnet":"10.61.0.0/24"}}`,
+	"storage": `{"cniVersion":"1.0.0","type":"macvlan","master":"sriov1","ipam":{"type":"host-local","subnet":"10.62.0.0/22"}}`,
+	"signal":  `{"cniVersion":"1.0.0","type":"macvlan","master":"sriov1","ipam":{"type":"host-local","subnet":"10.66.0.0/22"}}`,
+}
+
+func definition(name, config string) string {
+	resource := "{}"
+	if name == "fast" {
+		resource = fmt.Sprintf(`{"k8s.v1.cni.cncf.io/resourceName":%q}`, stage.Resource)
+	}
+	return fmt.Sprintf(`{"apiVersion":"k8s.cni.cncf.io/v1","kind":"NetworkAttachmentDefinition","metadata":{"name":%q,"annotations":%s},"spec":{"config":%q}}`, name, resource, config)
+}
+
+type play struct {
+	*stage.Stage
+	ctx    context.Context
+	before []string
+}
+
+func (p *play) must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *play) kubectl(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := p.Kubectl(p.ctx, args...)
+	p.must(t, err)
+	return out
+}
+
+func pod(name, networks string, vf bool) string {
+	limits := "{}"
+	if vf {
+		limits = fmt.Sprintf(`{%q:"1"}`, stage.Resource)
+	}
+	return fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":%q,"labels":{"app":"restart"},"annotations":{"k8s.v1.cni.cncf.io/networks":%q}},
+		"spec":{"terminationGracePeriodSeconds":1,"containers":[{"name":"c","image":%q,"imagePullPolicy":"Never","command":["sleep","100000"],"resources":{"limits":%s}}]}}`,
+		name, networks, cluster.ToolsImage, limits)
+}
+
+// has waits until network-status, and the kernel in the pod, have these
+// interfaces, in this order.
+func (p *play) has(t *testing.T, name, want string) {
+	t.Helper()
+	p.must(t, p.Await(p.ctx, "pod "+name+" to have "+want, func(ctx context.Context) (string, bool, error) {
+		raw, err := p.Kubectl(ctx, "get", "pod", name, "-o", `jsonpath={.metadata.annotations.k8s\.v1\.cni\.cncf\.io/network-status}`)
+		if err != nil {
+			return "", false, err
+		}
+		var status []struct{ Name, Interface string }
+		if raw != "" {
+			if err := json.Unmarshal([]byte(raw), &status); err != nil {
+				return "", false, err
+			}
+		}
+		var names []string
+		for _, s := range status {
+			names = append(names, s.Interface)
+		}
+		got := strings.Join(names, " ")
+		if got != want {
+			return got, false, nil
+		}
+		links, err := p.Exec(ctx, name, "ls", "/sys/class/net")
+		if err != nil {
+			return "", false, err
+		}
+		inside := strings.Fields(links)
+		return got + "; in the pod " + strings.Join(inside, " "), len(inside) == len(names)+1, nil // and lo
+	}))
+}
+
+func (p *play) events(t *testing.T, reason, want string) {
+	t.Helper()
+	p.must(t, p.Await(p.ctx, "an event "+reason, func(ctx context.Context) (string, bool, error) {
+		out, err := p.Kubectl(ctx, "get", "events", "--field-selector", "reason="+reason, "-o", `jsonpath={range .items[*]}{.involvedObject.name}: {.message}{"\n"}{end}`)
+		return out, strings.Contains(out, want), err
+	}))
+}
+
+// gone deletes pods and wants the nodes as they were before any.
+func (p *play) gone(t *testing.T, pods ...string) {
+	t.Helper()
+	p.must(t, p.PodGone(p.ctx, pods...))
+	p.must(t, p.AwaitWorlds(p.ctx, p.before))
+}
+
+func (p *play) guard(t *testing.T) {
+	_, err := p.Script(p.ctx, 1, "cd /etc/cni/net.d && mv 00-tendril.conflist 00-tendril.conflist.cilium_bak")
+	p.must(t, err)
+	p.must(t, p.Await(p.ctx, "the configuration to be back", func(ctx context.Context) (string, bool, error) {
+		out, err := p.Script(ctx, 1, "cat /etc/cni/net.d/00-tendril.conflist 2>/dev/null || true")
+		return out, strings.Contains(out, "tendril.sock"), err
+	}))
+	p.events(t, "CNIConfigurationRestored", "node1: 00-tendril.conflist in /etc/cni/net.d was renamed or deleted")
+	_, err = p.Script(p.ctx, 1, "rm /etc/cni/net.d/00-tendril.conflist.cilium_bak")
+	p.must(t, err)
+}
+
+func (p *play) annotate(t *testing.T, name, networks string) {
+	t.Helper()
+	p.kubectl(t, "annotate", "--overwrite", "pod", name, "k8s.v1.cni.cncf.io/networks="+networks)
+}
+
+// hotplug changes the networks of a pod that runs, its VF among them.
+func (p *play) hotplug(t *testing.T) {
+	p.must(t, p.Apply(p.ctx, pod("hot", "storage@store0", true)))
+	p.must(t, p.PodReady(p.ctx, "hot"))
+	p.has(t, "hot", "eth0 store0")
+	p.annotate(t, "hot", "fast,storage@store0,signal@sig0")
+	p.has(t, "hot", "eth0 net1 store0 sig0")
+	p.events(t, "AddedInterface", "hot: Add net1")
+	interfaces, err := p.Interfaces(p.ctx, "hot")
+	p.must(t, err)
+	if vf := interfaces[1]; vf.VLAN != 42 || vf.Device == "" {
+		t.Errorf("the VF is %+v, want VLAN 42", vf)
+	}
+	p.annotate(t, "hot", "storage@store0")
+	p.has(t, "hot", "eth0 store0")
+	p.events(t, "RemovedInterface", "hot: Remove net1 from default/fast")
+	p.annotate(t, "hot", "storage@store0,nowhere")
+	p.events(t, "NoNetworkFound", "default/nowhere")
+	p.annotate(t, "hot", "signal,fast@vf0,storage@store0")
+	p.has(t, "hot", "eth0 net1 vf0 store0")
+	p.gone(t, "hot")
+}
+
+// away takes the daemon off the node.
+func (p *play) away(t *testing.T) {
+	t.Helper()
+	p.kubectl(t, "-n", "tendril-system", "patch", "daemonset", "tendrild", "--type=merge", "-p", `{"spec":{"template":{"spec":{"nodeSelector":{"nowhere":"true"}}}}}`)
+	p.must(t, p.Await(p.ctx, "the daemon to be off the node", func(ctx context.Context) (string, bool, error) {
+		out, err := p.Kubectl(ctx, "-n", "tendril-system", "get", "pods", "-o", "name")
+		return out, err == nil && strings.TrimSpace(out) == "", err
+	}))
+}
+
+func (p *play) back(t *testing.T) {
+	t.Helper()
+	p.kubectl(t, "-n", "tendril-system", "patch", "daemonset", "tendrild", "--type=json", "-p", `[{"op":"remove","path":"/spec/template/spec/nodeSelector"}]`)
+	p.ready(t)
+}
+
+// ready waits for the daemon and its VFs, as after a start.
+func (p *play) ready(t *testing.T) {
+	t.Helper()
+	p.must(t, p.Await(p.ctx, "daemon and VFs", func(ctx context.Context) (string, bool, error) {
+		out, err := p.Kubectl(ctx, "get", "nodes", "-o", `jsonpath={.items[0].status.allocatable.tendril\.dev/sriov0}`)
+		if err != nil || strings.TrimSpace(out) != "7" {
+			return out, false, err
+		}
+		out, err = p.Kubectl(ctx, "-n", "tendril-system", "get", "daemonset", "tendrild", "-o", "jsonpath={.status.numberReady}")
+		return out, out == "1", err
+	}))
+}
+
+// spooled deletes pods while no daemon runs: they go, and what they had is given
+// back when the daemon is there again.
+func (p *play) spooled(t *testing.T) {
+	p.must(t, p.Apply(p.ctx, pod("one", "fast,storage", true)))
+	p.must(t, p.Apply(p.ctx, pod("two", "storage,signal", false)))
+	p.must(t, p.PodReady(p.ctx, "one", "two"))
+	p.away(t)
+	p.must(t, p.PodGone(p.ctx, "one", "two"))
+	waiting, err := p.Script(p.ctx, 1, "ls /var/lib/tendril/spool | wc -l")
+	p.must(t, err)
+	if n := strings.TrimSpace(waiting); n != "2" {
+		t.Errorf("%s DELs are spooled, want 2", n)
+	}
+	p.back(t)
+	p.must(t, p.AwaitWorlds(p.ctx, p.before))
+	waiting, err = p.Script(p.ctx, 1, "ls /var/lib/tendril/spool | wc -l")
+	p.must(t, err)
+	if n := strings.TrimSpace(waiting); n != "0" {
+		t.Errorf("%s DELs are still spooled", n)
+	}
+}
+
+// stormPods is how many pods start at once: as many as an emulated machine takes
+// in a minute or two. Package crash has a storm of 250.
+const stormPods = 10
+
+// storm kills the daemon again and again while pods start: each of them runs with
+// all its networks in the end, and none ever without.
+func (p *play) storm(t *testing.T) {
+	var names []string
+	var list strings.Builder
+	for i := range stormPods {
+		names = append(names, fmt.Sprintf("storm-%d", i))
+		list.WriteString(pod(names[i], "storage,signal", false) + "\n---\n")
+	}
+	p.must(t, p.Apply(p.ctx, strings.TrimSuffix(list.String(), "---\n")))
+	for range 3 {
+		time.Sleep(4 * time.Second) // no wait for anything: the storm goes on meanwhile
+		_, err := p.Script(p.ctx, 1, "pkill -9 -x tendrild || true")
+		p.must(t, err)
+	}
+	p.must(t, p.PodReady(p.ctx, names...))
+	for _, name := range names {
+		p.has(t, name, "eth0 net1 net2")
+	}
+	restarts := p.kubectl(t, "get", "pods", "-l", "app=restart", "-o", "jsonpath={.items[*].status.containerStatuses[*].restartCount}")
+	if strings.Trim(restarts, "0 ") != "" {
+		t.Errorf("containers were restarted: %s", restarts)
+	}
+	p.gone(t, names...)
+}
+
+// powerCut resets the machine under a pod with a VF: after the boot the pod has
+// its networks again, and deleting it leaves nothing.
+func (p *play) powerCut(t *testing.T) {
+	p.must(t, p.Apply(p.ctx, pod("survivor", "fast,storage", true)))
+	p.must(t, p.PodReady(p.ctx, "survivor"))
+	p.has(t, "survivor", "eth0 net1 net2")
+	p.must(t, p.Node(1).Reset(p.ctx))
+	p.must(t, p.StartNode(p.ctx, 1))
+	p.ready(t)
+	// The kubelet makes a new sandbox, and the pod its networks with it.
+	p.must(t, p.Await(p.ctx, "the pod to run again", func(ctx context.Context) (string, bool, error) {
+		out, err := p.Kubectl(ctx, "get", "pod", "survivor", "-o", "jsonpath={.status.phase} {.status.containerStatuses[0].ready} {.status.containerStatuses[0].restartCount}")
+		return out, strings.HasPrefix(out, "Running true ") && !strings.HasSuffix(out, " 0"), err
+	}))
+	p.has(t, "survivor", "eth0 net1 net2")
+	p.gone(t, "survivor")
+}
