@@ -10,7 +10,7 @@ STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 # The kinds that tendril-cni answers to by its name.
 KINDS   := sriov macvlan ipvlan vlan bridge host-device tuning sbr vrf bond static host-local dhcp
 
-.PHONY: all build lint test unit demo bench image lab-shell clean
+.PHONY: all build lint test test-long unit demo bench image lab-shell clean
 
 all: build
 
@@ -30,6 +30,9 @@ test: ## every tier: lint, unit + kernel, lab, cluster
 
 unit: ## the unit and kernel tiers alone
 	@bash tests/run.sh unit
+
+test-long: ## the cluster tests that take longer than a run of `make test` may
+	@bash tests/run.sh long
 
 demo: ## a real pod gets a VF, a macvlan and an ipvlan beside its default network
 	@bash tests/run.sh demo

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The steps behind `make test`, `make demo`, `make bench` and `make lab-shell`.
-# Usage: tests/run.sh all|unit|demo|bench|shell
+# Usage: tests/run.sh all|unit|long|demo|bench|shell
 set -euo pipefail
 cd "$(dirname "$0")/.."
 start=$SECONDS
@@ -22,10 +22,14 @@ lab() {
   bin/lab run -- go test -p 1 -count=1 -tags lab -timeout 20m -exec "$PWD/bin/lab exec" $(tagged lab)
 }
 
+# What every run plays on clusters. The other packages with the tag take longer
+# than the hour that a run may take on two cores: `make test-long`.
+always="./tests/lab ./tests/lab/cluster ./tests/e2e ./tests/vfpolicy"
+
 clusters() {
   say "cluster tier: real Kubernetes on two machines"
   make --no-print-directory image
-  for package in $(tagged cluster); do
+  for package in "$@"; do
     go test -count=1 -tags cluster -timeout 30m -v "$package"
   done
 }
@@ -43,10 +47,14 @@ case "${1:-all}" in
     fetch
     unit
     lab
-    clusters
+    clusters $always
     say "all tiers passed"
     ;;
   unit) unit ;;
+  long)
+    fetch
+    clusters $(tagged cluster | grep -vxF "$(tr ' ' '\n' <<< "$always")")
+    ;;
   demo)
     say "building Tendril and its image"
     make --no-print-directory image
@@ -63,5 +71,5 @@ case "${1:-all}" in
     CGO_ENABLED=0 go build -o bin/demo ./tests/demo
     exec bin/demo -shell
     ;;
-  *) echo "usage: $0 all|unit|demo|bench|shell" >&2; exit 2 ;;
+  *) echo "usage: $0 all|unit|long|demo|bench|shell" >&2; exit 2 ;;
 esac
