@@ -213,7 +213,9 @@ func TestNamesThatDoNotExistDoNotFlood(t *testing.T) {
 	for range 200 {
 		review()
 	}
-	most := 3 * int64(time.Since(begun)/time.Second+1)
+	// Informers that have to resume a watch meanwhile are counted too.
+	const resumed = 3
+	most := 3*int64(time.Since(begun)/time.Second+1) + resumed
 	if n := w.reads.Load() - before; n < 3 || n > most {
 		t.Errorf("%d requests to the API server for 3 names, want 3..%d", n, most)
 	}
