@@ -100,9 +100,10 @@ func TestInvariant4VFOfSriovCNIIsGivenBack(t *testing.T) {
 	pod := netnstest.Pod(t)
 	path := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), pod.Fd())
 	ip(t, "link", "set", pf, "vf", "0", "vlan", "42")
-	ip(t, "link", "set", pf, "vf", "0", "mac", "02:00:00:00:00:55")
-	ip(t, "link", "set", name, "down")
+	// igb takes a MAC from the VF only while the PF has set none.
 	ip(t, "link", "set", name, "address", "02:00:00:00:00:55")
+	ip(t, "link", "set", name, "down")
+	ip(t, "link", "set", pf, "vf", "0", "mac", "02:00:00:00:00:55")
 	h := netnstest.Handle(t, nil)
 	if err := h.LinkSetNsFd(netnstest.Link(t, h, name), int(pod.Fd())); err != nil {
 		t.Fatal(err)
