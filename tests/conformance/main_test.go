@@ -41,7 +41,7 @@ var nearby = sync.OnceValues(func() (string, error) {
 			return "", err
 		}
 	}
-	for _, name := range []string{"reference/macvlan", "reference/ipvlan", "reference/vlan", "reference/bridge", "reference/vrf", "reference/host-device", "reference/host-local", "reference/static", "tendril/tendril-cni"} {
+	for _, name := range []string{"reference/macvlan", "reference/ipvlan", "reference/vlan", "reference/bridge", "reference/vrf", "reference/host-device", "reference/host-local", "reference/static", "reference/tuning", "reference/sbr", "reference/dhcp", "tendril/tendril-cni"} {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			return "", fmt.Errorf("an ordinary run of this package builds the executables: %w", err)
