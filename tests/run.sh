@@ -18,8 +18,8 @@ unit() {
 }
 
 lab() {
-  say "lab tier: tests inside a machine with real VFs"
-  bin/lab run -- go test -p 1 -count=1 -tags lab -timeout 20m -exec "$PWD/bin/lab exec" $(tagged lab)
+  say "lab tier: tests inside machines with real VFs, a new machine for each package"
+  go test -p 1 -count=1 -tags lab -timeout 20m -exec "$PWD/bin/lab exec" $(tagged lab)
 }
 
 # What every run plays on clusters. The other packages with the tag take longer
