@@ -2,6 +2,7 @@ package bridge_test
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"testing"
 
@@ -35,6 +36,9 @@ func TestRulesComeAndGoWithThePort(t *testing.T) {
 		netnstest.Refused(t, err, "macspoofchk", "nf_tables")
 		if err := d.Detach(ctx, pod, r); err != nil {
 			t.Fatal(err)
+		}
+		if os.Getenv("CI") != "" {
+			t.Fatal("this kernel has no nf_tables for bridges, and in CI nothing is skipped")
 		}
 		t.Skip("this kernel has no nf_tables for bridges")
 	}
