@@ -6,8 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,60 +16,38 @@ import (
 
 	"github.com/tendril-cni/tendril/tests/lab/cluster"
 	"github.com/tendril-cni/tendril/tests/stage"
+	"github.com/tendril-cni/tendril/tests/stage/suite"
 )
 
 func TestMain(m *testing.M) { cluster.Main(m) }
 
 // TestOnARealKubelet holds the order: later parts play on the same stage.
 func TestOnARealKubelet(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Minute)
-	defer cancel()
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
+	// A kubelet tells the API server every second what it knows, and looks at
+	// ConfigMaps as often: both are minutes in a real cluster, for its size.
+	p := &play{
+		Suite: suite.Open(t, stage.Options{Nodes: 1, Kubelet: map[string]any{"nodeStatusUpdateFrequency": "1s", "syncFrequency": "2s"}}),
+		pools: map[string]string{"sriov0": onSriov0},
 	}
-	start := time.Now()
-	s, err := stage.Up(ctx, stage.Options{Nodes: 1, Root: root, Say: func(format string, args ...any) {
-		fmt.Fprintf(os.Stderr, "%5.1fs  %s\n", time.Since(start).Seconds(), fmt.Sprintf(format, args...))
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	config, err := s.RESTConfig()
-	if err != nil {
-		t.Fatal(err)
-	}
-	api, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &play{Stage: s, ctx: ctx, api: api, pools: map[string]string{"sriov0": onSriov0}}
-	p.hurry(t)
+	config, err := p.RESTConfig()
+	p.Must(t, err)
+	p.api, err = kubernetes.NewForConfig(config)
+	p.Must(t, err)
 	p.process = p.daemon(t)
-	for _, scene := range []struct {
-		name string
-		run  func(*testing.T)
-	}{
-		{"ConfigChanged", p.configChanged},
-		{"BadConfigLeavesThePools", p.badConfig},
-		{"SysfsWriteShows", p.sysfsWrite},
-		{"VfioNodesInTheContainer", p.vfio},
-		{"KubeletRestarted", p.kubeletRestarted},
-		{"Invariant4PoolRenamedUnderPods", p.renamed},
-		{"DaemonRestartedWithAllInPods", p.daemonRestarted},
-		{"NodesByCDI", p.cdi},
-	} {
-		if !t.Run(scene.name, scene.run) {
-			t.Log(s.Explain())
-			return
-		}
-	}
+	p.Acts(t,
+		suite.Scene{Name: "ConfigChanged", Run: p.configChanged},
+		suite.Scene{Name: "BadConfigLeavesThePools", Run: p.badConfig},
+		suite.Scene{Name: "SysfsWriteShows", Run: p.sysfsWrite},
+		suite.Scene{Name: "VfioNodesInTheContainer", Run: p.vfio},
+		suite.Scene{Name: "KubeletRestarted", Run: p.kubeletRestarted},
+		suite.Scene{Name: "Invariant4PoolRenamedUnderPods", Run: p.renamed},
+		suite.Scene{Name: "DaemonRestartedWithAllInPods", Run: p.daemonRestarted},
+		suite.Scene{Name: "NodesByCDI", Run: p.cdi},
+	)
 }
 
 type play struct {
-	*stage.Stage
-	ctx context.Context
+	*suite.Suite
 	api *kubernetes.Clientset
 	// pools are the selectors of the ConfigMap by resource name.
 	pools map[string]string
@@ -86,44 +62,10 @@ const (
 	allInOne = "all"
 )
 
-func (p *play) must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (p *play) kubectl(t *testing.T, args ...string) string {
-	t.Helper()
-	out, err := p.Kubectl(p.ctx, args...)
-	p.must(t, err)
-	return out
-}
-
-func (p *play) script(t *testing.T, text string) string {
-	t.Helper()
-	out, err := p.Script(p.ctx, 1, "set -e\n"+text)
-	p.must(t, err)
-	return strings.TrimSpace(out)
-}
-
-// hurry has the kubelet tell the API server every second what it knows, and look
-// at ConfigMaps as often: both are minutes in a real cluster, for its size.
-func (p *play) hurry(t *testing.T) {
-	t.Helper()
-	var conf map[string]any
-	p.must(t, json.Unmarshal([]byte(p.script(t, "cat /etc/lab/kubelet.json")), &conf))
-	conf["nodeStatusUpdateFrequency"], conf["syncFrequency"] = "1s", "2s"
-	data, err := json.Marshal(conf)
-	p.must(t, err)
-	p.must(t, p.Node(1).Put(p.ctx, "/etc/lab/kubelet.json", 0o755, strings.NewReader(string(data))))
-	p.must(t, p.RestartKubelet(p.ctx, 1))
-}
-
 // daemon identifies the daemon's running container.
 func (p *play) daemon(t *testing.T) string {
 	t.Helper()
-	return p.kubectl(t, "-n", "tendril-system", "get", "pods", "-l", "app.kubernetes.io/name=tendrild",
+	return p.Ask(t, "-n", "tendril-system", "get", "pods", "-l", "app.kubernetes.io/name=tendrild",
 		"-o", "jsonpath={.items[*].status.containerStatuses[*].containerID}")
 }
 
@@ -147,8 +89,8 @@ func (p *play) configure(t *testing.T, pools map[string]string) {
 		"metadata": map[string]any{"name": "tendril-pools", "namespace": "tendril-system"},
 		"data":     map[string]string{"config.json": `{"resourceList": [` + strings.Join(list, ", ") + `]}`},
 	})
-	p.must(t, err)
-	p.must(t, p.Apply(p.ctx, string(data)))
+	p.Must(t, err)
+	p.Must(t, p.Apply(p.Ctx, string(data)))
 	p.pools = pools
 }
 
@@ -157,7 +99,7 @@ func (p *play) configure(t *testing.T, pools map[string]string) {
 func (p *play) offers(t *testing.T, want ...string) time.Duration {
 	t.Helper()
 	start := time.Now()
-	p.must(t, p.Await(p.ctx, "the node to offer "+strings.Join(want, " "), func(context.Context) (string, bool, error) {
+	p.Must(t, p.Await(p.Ctx, "the node to offer "+strings.Join(want, " "), func(context.Context) (string, bool, error) {
 		seen, err := p.offered(want)
 		for deadline := time.Now().Add(250 * time.Millisecond); err == nil && seen != strings.Join(want, " ") && time.Now().Before(deadline); {
 			time.Sleep(10 * time.Millisecond)
@@ -170,7 +112,7 @@ func (p *play) offers(t *testing.T, want ...string) time.Duration {
 
 // offered prints what the node's status has as allocatable for the names in want.
 func (p *play) offered(want []string) (string, error) {
-	node, err := p.api.CoreV1().Nodes().Get(p.ctx, cluster.NodeName(1), metav1.GetOptions{})
+	node, err := p.api.CoreV1().Nodes().Get(p.Ctx, cluster.NodeName(1), metav1.GetOptions{})
 	if err != nil {
 		return "", err
 	}
@@ -194,7 +136,7 @@ func (p *play) pod(t *testing.T, name, resource string, devices, networks int) {
 	for range networks {
 		fast = append(fast, "fast")
 	}
-	p.must(t, p.Apply(p.ctx, fmt.Sprintf(`
+	p.Must(t, p.Apply(p.Ctx, fmt.Sprintf(`
 apiVersion: v1
 kind: Pod
 metadata:
@@ -224,16 +166,16 @@ func (p *play) badConfig(t *testing.T) {
 	good := p.pools
 	p.configure(t, map[string]string{"sriov1": `{"pfNames": ["sriov1#0,x"]}`})
 	const said = `resource \"tendril.dev/sriov1\": field resourceList[0].selectors.pfNames[0]: value \"sriov1#0,x\" is not allowed`
-	p.must(t, p.Await(p.ctx, "the daemon to refuse the configuration", func(ctx context.Context) (string, bool, error) {
+	p.Must(t, p.Await(p.Ctx, "the daemon to refuse the configuration", func(ctx context.Context) (string, bool, error) {
 		out, err := p.Kubectl(ctx, "-n", "tendril-system", "logs", "-l", "app.kubernetes.io/name=tendrild", "--tail=20")
 		return out, strings.Contains(out, strings.ReplaceAll(said, `\"`, `\\\"`)) || strings.Contains(out, said), err
 	}))
-	if out := p.script(t, "busybox wget -qO- http://127.0.0.1:9771/metrics | grep pool_config_refused"); !strings.Contains(out, `source="file"} 1`) {
+	if out := p.Shell(t, 1, "busybox wget -qO- http://127.0.0.1:9771/metrics | grep pool_config_refused"); !strings.Contains(out, `source="file"} 1`) {
 		t.Errorf("metrics say %s", out)
 	}
 	p.offers(t, "sriov0=7", "sriov1=7")
 	p.configure(t, good)
-	p.must(t, p.Await(p.ctx, "the configuration to be good again", func(ctx context.Context) (string, bool, error) {
+	p.Must(t, p.Await(p.Ctx, "the configuration to be good again", func(ctx context.Context) (string, bool, error) {
 		out, err := p.Script(ctx, 1, "busybox wget -qO- http://127.0.0.1:9771/metrics | grep pool_config_refused")
 		return out, strings.Contains(out, `source="file"} 0`), err
 	}))
@@ -250,7 +192,7 @@ func (p *play) sysfsWrite(t *testing.T) {
 			p.offers(t, "sriov1=0")
 		}
 		start := time.Now()
-		ended := p.script(t, fmt.Sprintf("echo %d > %s; date +%%s.%%N", n, numVFs))
+		ended := p.Shell(t, 1, fmt.Sprintf("echo %d > %s; date +%%s.%%N", n, numVFs))
 		written := time.Now()
 		p.offers(t, fmt.Sprintf("sriov1=%d", n))
 		t.Logf("%d VFs are in the node's status %v after the write began, %v after it ended; the daemon had told the kubelet after %v",
@@ -264,7 +206,7 @@ func (p *play) sysfsWrite(t *testing.T) {
 func (p *play) told(t *testing.T, since string) time.Duration {
 	t.Helper()
 	var last time.Time
-	out := p.kubectl(t, "-n", "tendril-system", "logs", "-l", "app.kubernetes.io/name=tendrild", "--tail=-1")
+	out := p.Ask(t, "-n", "tendril-system", "logs", "-l", "app.kubernetes.io/name=tendrild", "--tail=-1")
 	for line := range strings.Lines(out) {
 		var entry struct {
 			Time          time.Time
@@ -275,7 +217,7 @@ func (p *play) told(t *testing.T, since string) time.Duration {
 		}
 	}
 	seconds, err := strconv.ParseFloat(since, 64)
-	p.must(t, err)
+	p.Must(t, err)
 	return last.Sub(time.UnixMicro(int64(seconds * 1e6)))
 }
 
@@ -303,20 +245,20 @@ func (p *play) vfio(t *testing.T) {
 func (p *play) userspace(t *testing.T, during func()) {
 	t.Helper()
 	p.offers(t, "dpdk=0", "sriov1=7")
-	group := p.script(t, fmt.Sprintf(bind, "vfio-pci"))
+	group := p.Shell(t, 1, fmt.Sprintf(bind, "vfio-pci"))
 	t.Logf("another driver shows after %v", p.offers(t, "dpdk=1", "sriov1=6"))
 	p.pod(t, "userspace", "dpdk", 1, 0)
-	p.must(t, p.PodReady(p.ctx, "userspace"))
-	out, err := p.Exec(p.ctx, "userspace", "sh", "-c", "ls /dev/vfio; env | grep PCIDEVICE")
-	p.must(t, err)
+	p.Must(t, p.PodReady(p.Ctx, "userspace"))
+	out, err := p.Exec(p.Ctx, "userspace", "sh", "-c", "ls /dev/vfio; env | grep PCIDEVICE")
+	p.Must(t, err)
 	for _, want := range []string{group + "\n", "vfio\n", "PCIDEVICE_TENDRIL_DEV_DPDK=0000:", `"dev-mount":"/dev/vfio/` + group + `"`} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in the container's\n%s", want, out)
 		}
 	}
 	during()
-	p.must(t, p.PodGone(p.ctx, "userspace"))
-	p.script(t, fmt.Sprintf(bind, `""`))
+	p.Must(t, p.PodGone(p.Ctx, "userspace"))
+	p.Shell(t, 1, fmt.Sprintf(bind, `""`))
 	p.offers(t, "dpdk=0", "sriov1=7")
 }
 
@@ -326,27 +268,27 @@ const cdiFile = "/var/run/cdi/tendril.dev-net.json"
 // resolves; the specification goes with the last device that needs it.
 func (p *play) cdi(t *testing.T) {
 	p.process = p.daemon(t)
-	p.kubectl(t, "-n", "tendril-system", "patch", "daemonset", "tendrild", "--type=json",
+	p.Ask(t, "-n", "tendril-system", "patch", "daemonset", "tendrild", "--type=json",
 		"-p", `[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--use-cdi"}]`)
 	p.awaitAnother(t)
 	p.configure(t, map[string]string{"sriov0": onSriov0, "sriov1": onSriov1, "dpdk": dpdk})
 	p.userspace(t, func() {
-		if spec := p.script(t, "cat "+cdiFile); !strings.Contains(spec, "tendril.dev_dpdk_0000:") {
+		if spec := p.Shell(t, 1, "cat "+cdiFile); !strings.Contains(spec, "tendril.dev_dpdk_0000:") {
 			t.Errorf("specification: %s", spec)
 		}
 		// What was started runs on without the pool, and could be started again.
 		p.configure(t, map[string]string{"sriov0": onSriov0, "sriov1": onSriov1})
-		p.must(t, p.Await(p.ctx, "the pool to go", func(ctx context.Context) (string, bool, error) {
+		p.Must(t, p.Await(p.Ctx, "the pool to go", func(ctx context.Context) (string, bool, error) {
 			out, err := p.Script(ctx, 1, "busybox wget -qO- http://127.0.0.1:9771/pools")
 			return out, err == nil && !strings.Contains(out, "tendril.dev/dpdk "), err
 		}))
-		if spec := p.script(t, "cat "+cdiFile); !strings.Contains(spec, "tendril.dev_dpdk_0000:") {
+		if spec := p.Shell(t, 1, "cat "+cdiFile); !strings.Contains(spec, "tendril.dev_dpdk_0000:") {
 			t.Errorf("specification of a device in use, its pool gone: %s", spec)
 		}
 		p.configure(t, map[string]string{"sriov0": onSriov0, "sriov1": onSriov1, "dpdk": dpdk})
 		p.offers(t, "dpdk=1")
 	})
-	p.must(t, p.Await(p.ctx, "the specification to go", func(ctx context.Context) (string, bool, error) {
+	p.Must(t, p.Await(p.Ctx, "the specification to go", func(ctx context.Context) (string, bool, error) {
 		out, err := p.Script(ctx, 1, "cat "+cdiFile+" 2>/dev/null || true")
 		return out, err == nil && out == "", err
 	}))
@@ -355,7 +297,7 @@ func (p *play) cdi(t *testing.T) {
 // awaitAnother waits until another daemon than before is ready.
 func (p *play) awaitAnother(t *testing.T) {
 	t.Helper()
-	p.must(t, p.Await(p.ctx, "another daemon to be ready", func(ctx context.Context) (string, bool, error) {
+	p.Must(t, p.Await(p.Ctx, "another daemon to be ready", func(ctx context.Context) (string, bool, error) {
 		out, err := p.Kubectl(ctx, "-n", "tendril-system", "get", "pods", "-l", "app.kubernetes.io/name=tendrild",
 			"-o", `jsonpath={range .items[*]}{.status.containerStatuses[*].containerID} {.status.containerStatuses[*].ready}{end}`)
 		id, ready, _ := strings.Cut(out, " ")
@@ -366,12 +308,12 @@ func (p *play) awaitAnother(t *testing.T) {
 
 // kubeletRestarted: the node offers what it did, and a pod gets a VF.
 func (p *play) kubeletRestarted(t *testing.T) {
-	p.must(t, p.RestartKubelet(p.ctx, 1))
+	p.Must(t, p.RestartKubelet(p.Ctx, 1))
 	t.Logf("all is offered %v after the kubelet is back", p.offers(t, "sriov0=7", "sriov1=7"))
-	p.must(t, p.ApplyFiles(p.ctx, "deployment/examples/networks.yaml"))
+	p.Must(t, p.ApplyFiles(p.Ctx, "deployment/examples/networks.yaml"))
 	p.pod(t, "after", "sriov0", 1, 1)
-	p.must(t, p.PodReady(p.ctx, "after"))
-	p.must(t, p.PodGone(p.ctx, "after"))
+	p.Must(t, p.PodReady(p.Ctx, "after"))
+	p.Must(t, p.PodGone(p.Ctx, "after"))
 	p.sameDaemon(t)
 }
 
@@ -379,14 +321,14 @@ func (p *play) kubeletRestarted(t *testing.T) {
 // under that name until the pod is gone.
 func (p *play) renamed(t *testing.T) {
 	p.pod(t, "holder", "sriov0", 1, 1)
-	p.must(t, p.PodReady(p.ctx, "holder"))
+	p.Must(t, p.PodReady(p.Ctx, "holder"))
 	p.configure(t, map[string]string{allInOne: `{"drivers": ["igbvf"]}`})
 	p.offers(t, allInOne+"=13")
-	page := p.script(t, "busybox wget -qO- http://127.0.0.1:9771/pools")
+	page := p.Shell(t, 1, "busybox wget -qO- http://127.0.0.1:9771/pools")
 	if !strings.Contains(page, "held by pod default/holder as tendril.dev/sriov0") {
 		t.Errorf("the page of pools does not name the holder:\n%s", page)
 	}
-	p.must(t, p.PodGone(p.ctx, "holder"))
+	p.Must(t, p.PodGone(p.Ctx, "holder"))
 	t.Logf("the VF is offered under the new name %v after the pod is gone", p.offers(t, allInOne+"=14"))
 	p.configure(t, map[string]string{"sriov0": onSriov0, "sriov1": onSriov1})
 	p.offers(t, "sriov0=7", "sriov1=7")
@@ -397,22 +339,22 @@ func (p *play) renamed(t *testing.T) {
 // network device of any of them, another daemon offers what the one before did.
 func (p *play) daemonRestarted(t *testing.T) {
 	p.pod(t, "full", "sriov0", 7, 7)
-	p.must(t, p.PodReady(p.ctx, "full"))
-	if left := p.script(t, "ls -d /sys/class/net/sriov0/device/virtfn*/net/* 2>/dev/null | wc -l"); left != "0" {
+	p.Must(t, p.PodReady(p.Ctx, "full"))
+	if left := p.Shell(t, 1, "ls -d /sys/class/net/sriov0/device/virtfn*/net/* 2>/dev/null | wc -l"); left != "0" {
 		t.Errorf("%s VFs of sriov0 still have a device on the host", left)
 	}
-	p.kubectl(t, "-n", "tendril-system", "delete", "pods", "-l", "app.kubernetes.io/name=tendrild", "--wait=true")
+	p.Ask(t, "-n", "tendril-system", "delete", "pods", "-l", "app.kubernetes.io/name=tendrild", "--wait=true")
 	p.awaitAnother(t)
 	t.Logf("all is offered %v after the daemon is ready again", p.offers(t, "sriov0=7", "sriov1=7"))
-	if out, err := p.Exec(p.ctx, "full", "sh", "-c", "ls /sys/class/net | grep -c net"); err != nil || strings.TrimSpace(out) != "7" {
+	if out, err := p.Exec(p.Ctx, "full", "sh", "-c", "ls /sys/class/net | grep -c net"); err != nil || strings.TrimSpace(out) != "7" {
 		t.Errorf("the pod has %s interfaces, %v", out, err)
 	}
 	p.pod(t, "one", "sriov0", 1, 1)
-	p.must(t, p.Await(p.ctx, "the scheduler to say that nothing is left", func(ctx context.Context) (string, bool, error) {
+	p.Must(t, p.Await(p.Ctx, "the scheduler to say that nothing is left", func(ctx context.Context) (string, bool, error) {
 		out, err := p.Kubectl(ctx, "get", "events", "--field-selector", "involvedObject.name=one", "-o", "jsonpath={.items[*].message}")
 		return out, strings.Contains(out, "Insufficient tendril.dev/sriov0"), err
 	}))
-	p.must(t, p.PodGone(p.ctx, "full"))
-	p.must(t, p.PodReady(p.ctx, "one"))
-	p.must(t, p.PodGone(p.ctx, "one"))
+	p.Must(t, p.PodGone(p.Ctx, "full"))
+	p.Must(t, p.PodReady(p.Ctx, "one"))
+	p.Must(t, p.PodGone(p.Ctx, "one"))
 }

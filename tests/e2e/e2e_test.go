@@ -5,74 +5,38 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tendril-cni/tendril/tests/lab/cluster"
 	"github.com/tendril-cni/tendril/tests/stage"
+	"github.com/tendril-cni/tendril/tests/stage/suite"
 )
 
 func TestMain(m *testing.M) { cluster.Main(m) }
 
 // TestOnTheCluster holds the order: later parts play on the same stage.
 func TestOnTheCluster(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Minute)
-	defer cancel()
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	start := time.Now()
-	s, err := stage.Up(ctx, stage.Options{Nodes: 2, Root: root, Say: func(format string, args ...any) {
-		fmt.Fprintf(os.Stderr, "%5.1fs  %s\n", time.Since(start).Seconds(), fmt.Sprintf(format, args...))
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	before, err := s.Worlds(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	play := &play{Stage: s, ctx: ctx, before: before}
-	for _, scene := range []struct {
-		name string
-		run  func(*testing.T)
-	}{
-		{"PodsReachEachOtherOverEveryNetwork", play.pods},
-		{"Invariant1NoPodWithoutTheDaemon", play.daemonAway},
-		{"Invariant9RefusalsReachThePod", play.refusals},
-		{"DaemonKilledUnderRunningPods", play.daemonKilled},
-		{"KubeletRestarted", play.kubeletRestarted},
-	} {
-		if !t.Run(scene.name, scene.run) {
-			t.Log(s.Explain())
-		}
-	}
+	s := suite.Open(t, stage.Options{Nodes: 2})
+	p := &play{Suite: s, ctx: s.Ctx, before: s.Before}
+	p.Scenes(t,
+		suite.Scene{Name: "PodsReachEachOtherOverEveryNetwork", Run: p.pods},
+		suite.Scene{Name: "Invariant1NoPodWithoutTheDaemon", Run: p.daemonAway},
+		suite.Scene{Name: "Invariant9RefusalsReachThePod", Run: p.refusals},
+		suite.Scene{Name: "DaemonKilledUnderRunningPods", Run: p.daemonKilled},
+		suite.Scene{Name: "KubeletRestarted", Run: p.kubeletRestarted},
+	)
 }
 
 type play struct {
-	*stage.Stage
+	*suite.Suite
 	ctx    context.Context
 	before []string
 }
 
-func (p *play) must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+func (p *play) must(t *testing.T, err error) { t.Helper(); p.Must(t, err) }
 
-func (p *play) kubectl(t *testing.T, args ...string) string {
-	t.Helper()
-	out, err := p.Kubectl(p.ctx, args...)
-	p.must(t, err)
-	return out
-}
+func (p *play) kubectl(t *testing.T, args ...string) string { t.Helper(); return p.Ask(t, args...) }
 
 func (p *play) examples(t *testing.T) {
 	t.Helper()
@@ -80,12 +44,7 @@ func (p *play) examples(t *testing.T) {
 	p.must(t, p.PodReady(p.ctx, "red", "green"))
 }
 
-// gone deletes pods and wants the nodes as they were before any.
-func (p *play) gone(t *testing.T, pods ...string) {
-	t.Helper()
-	p.must(t, p.PodGone(p.ctx, pods...))
-	p.must(t, p.AwaitWorlds(p.ctx, p.before))
-}
+func (p *play) gone(t *testing.T, pods ...string) { t.Helper(); p.Gone(t, pods...) }
 
 func (p *play) pods(t *testing.T) {
 	p.examples(t)
@@ -143,18 +102,7 @@ func (p *play) daemonAway(t *testing.T) {
 	p.gone(t, "plain")
 }
 
-// ready waits for the daemons and their VFs, as after a start.
-func (p *play) ready(t *testing.T) {
-	t.Helper()
-	p.must(t, p.Await(p.ctx, "daemons and VFs", func(ctx context.Context) (string, bool, error) {
-		out, err := p.Kubectl(ctx, "get", "nodes", "-o", `jsonpath={range .items[*]}{.status.allocatable.tendril\.dev/sriov0} {end}`)
-		if err != nil || strings.TrimSpace(out) != "7 7" {
-			return out, false, err
-		}
-		out, err = p.Kubectl(ctx, "-n", "tendril-system", "get", "daemonset", "tendrild", "-o", "jsonpath={.status.numberReady}")
-		return out, out == "2", err
-	}))
-}
+func (p *play) ready(t *testing.T) { t.Helper(); p.Ready(t) }
 
 // bad are inputs that must be refused, and what the pod's event has to say:
 // object, field, value, allowed.

@@ -191,7 +191,7 @@ func TestInvariantsNameTestsThatExist(t *testing.T) {
 func testNames(t *testing.T) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}
-	pattern := regexp.MustCompile(`func (Test\w+)\(|\{"(Invariant\w+)",`)
+	pattern := regexp.MustCompile(`func (Test\w+)\(|\{(?:Name: )?"(Invariant\w+)",`)
 	for dir, files := range packages(t) {
 		for file := range files {
 			if !strings.HasSuffix(file, "_test.go") {

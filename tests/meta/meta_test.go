@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -18,70 +17,39 @@ import (
 	"github.com/tendril-cni/tendril/tests/lab/cluster"
 	"github.com/tendril-cni/tendril/tests/meta/fault"
 	"github.com/tendril-cni/tendril/tests/stage"
+	"github.com/tendril-cni/tendril/tests/stage/suite"
 )
 
 func TestMain(m *testing.M) { cluster.Main(m) }
 
 // TestOnTheCluster holds the order: all scenes play on one stage.
 func TestOnTheCluster(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Minute)
-	defer cancel()
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	start := time.Now()
-	s, err := stage.Up(ctx, stage.Options{Nodes: 1, Root: root, Say: func(format string, args ...any) {
-		fmt.Fprintf(os.Stderr, "%5.1fs  %s\n", time.Since(start).Seconds(), fmt.Sprintf(format, args...))
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	p := &play{Stage: s, ctx: ctx}
+	s := suite.Open(t, stage.Options{Nodes: 1})
+	p := &play{Suite: s, ctx: s.Ctx}
 	p.setUp(t)
-	for _, scene := range []struct {
-		name string
-		run  func(*testing.T)
-	}{
-		{"OwnDevicesForTwoContainersTwoPoolsTwoNetworks", p.devices},
-		{"ForeignPluginsTellWhatTheyGot", p.foreign},
-		{"DefinitionsThatChangeBetweenAddAndDel", p.definitions},
-		{"DefaultRoute", p.defaultRoute},
-		{"Invariant10NamespaceIsolation", p.isolation},
-		{"Invariant8OneWriteAndNoReadPerAdd", p.calls},
-		{"Invariant1APIServerWithFaults", p.faults},
-		{"Invariant1APIServerAway", p.away},
-	} {
-		if !t.Run(scene.name, scene.run) {
-			t.Log(s.Explain())
-		}
-	}
+	p.Scenes(t,
+		suite.Scene{Name: "OwnDevicesForTwoContainersTwoPoolsTwoNetworks", Run: p.devices},
+		suite.Scene{Name: "ForeignPluginsTellWhatTheyGot", Run: p.foreign},
+		suite.Scene{Name: "DefinitionsThatChangeBetweenAddAndDel", Run: p.definitions},
+		suite.Scene{Name: "DefaultRoute", Run: p.defaultRoute},
+		suite.Scene{Name: "Invariant10NamespaceIsolation", Run: p.isolation},
+		suite.Scene{Name: "Invariant8OneWriteAndNoReadPerAdd", Run: p.calls},
+		suite.Scene{Name: "Invariant1APIServerWithFaults", Run: p.faults},
+		suite.Scene{Name: "Invariant1APIServerAway", Run: p.away},
+	)
 }
 
 // play is one stage with a proxy between its daemon and the API server.
 type play struct {
-	*stage.Stage
+	*suite.Suite
 	ctx    context.Context
 	proxy  *fault.Proxy
 	before []string
 }
 
-func (p *play) must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+func (p *play) must(t *testing.T, err error) { t.Helper(); p.Must(t, err) }
 
-func (p *play) kubectl(t *testing.T, args ...string) string {
-	t.Helper()
-	out, err := p.Kubectl(p.ctx, args...)
-	if err != nil {
-		t.Fatalf("kubectl %v: %v: %s", args, err, out)
-	}
-	return out
-}
+func (p *play) kubectl(t *testing.T, args ...string) string { t.Helper(); return p.Ask(t, args...) }
 
 const setUp = `apiVersion: v1
 kind: ConfigMap

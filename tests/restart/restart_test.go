@@ -6,8 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -15,49 +13,25 @@ import (
 
 	"github.com/tendril-cni/tendril/tests/lab/cluster"
 	"github.com/tendril-cni/tendril/tests/stage"
+	"github.com/tendril-cni/tendril/tests/stage/suite"
 )
 
 func TestMain(m *testing.M) { cluster.Main(m) }
 
 // TestRestartsOnTheCluster plays all scenes on one stage; the power cut is last.
 func TestRestartsOnTheCluster(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Minute)
-	defer cancel()
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	start := time.Now()
-	s, err := stage.Up(ctx, stage.Options{Nodes: 1, Root: root, Say: func(format string, args ...any) {
-		fmt.Fprintf(os.Stderr, "%5.1fs  %s\n", time.Since(start).Seconds(), fmt.Sprintf(format, args...))
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	p := &play{Stage: s, ctx: ctx}
+	s := suite.Open(t, stage.Options{Nodes: 1})
+	p := &play{Suite: s, ctx: s.Ctx, before: s.Before}
 	for name, config := range networks {
-		p.must(t, p.Apply(ctx, definition(name, config)))
+		p.must(t, p.Apply(p.ctx, definition(name, config)))
 	}
-	if p.before, err = s.Worlds(ctx); err != nil {
-		t.Fatal(err)
-	}
-	for _, scene := range []struct {
-		name string
-		run  func(*testing.T)
-	}{
-		{"Invariant1ConfigurationIsGuarded", p.guard},
-		{"NetworksOfARunningPodAreChanged", p.hotplug},
-		{"Invariant2PodsDeletedWhileTheDaemonIsAway", p.spooled},
-		{"Invariant1DaemonRestartedUnderAStormOfPods", p.storm},
-		{"Invariant3PowerCut", p.powerCut},
-	} {
-		begin := time.Now()
-		if !t.Run(scene.name, scene.run) {
-			t.Log(s.Explain(), s.Logs(context.WithoutCancel(ctx), 1))
-		}
-		t.Logf("%s took %.1fs", scene.name, time.Since(begin).Seconds())
-	}
+	p.Scenes(t,
+		suite.Scene{Name: "Invariant1ConfigurationIsGuarded", Run: p.guard},
+		suite.Scene{Name: "NetworksOfARunningPodAreChanged", Run: p.hotplug},
+		suite.Scene{Name: "Invariant2PodsDeletedWhileTheDaemonIsAway", Run: p.spooled},
+		suite.Scene{Name: "Invariant1DaemonRestartedUnderAStormOfPods", Run: p.storm},
+		suite.Scene{Name: "Invariant3PowerCut", Run: p.powerCut},
+	)
 }
 
 var networks = map[string]string{
@@ -75,24 +49,14 @@ func definition(name, config string) string {
 }
 
 type play struct {
-	*stage.Stage
+	*suite.Suite
 	ctx    context.Context
 	before []string
 }
 
-func (p *play) must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+func (p *play) must(t *testing.T, err error) { t.Helper(); p.Must(t, err) }
 
-func (p *play) kubectl(t *testing.T, args ...string) string {
-	t.Helper()
-	out, err := p.Kubectl(p.ctx, args...)
-	p.must(t, err)
-	return out
-}
+func (p *play) kubectl(t *testing.T, args ...string) string { t.Helper(); return p.Ask(t, args...) }
 
 func pod(name, networks string, vf bool) string {
 	limits := "{}"
@@ -144,12 +108,7 @@ func (p *play) events(t *testing.T, reason, want string) {
 	}))
 }
 
-// gone deletes pods and wants the nodes as they were before any.
-func (p *play) gone(t *testing.T, pods ...string) {
-	t.Helper()
-	p.must(t, p.PodGone(p.ctx, pods...))
-	p.must(t, p.AwaitWorlds(p.ctx, p.before))
-}
+func (p *play) gone(t *testing.T, pods ...string) { t.Helper(); p.Gone(t, pods...) }
 
 func (p *play) guard(t *testing.T) {
 	_, err := p.Script(p.ctx, 1, "cd /etc/cni/net.d && mv 00-tendril.conflist 00-tendril.conflist.cilium_bak")
@@ -207,18 +166,7 @@ func (p *play) back(t *testing.T) {
 	p.ready(t)
 }
 
-// ready waits for the daemon and its VFs, as after a start.
-func (p *play) ready(t *testing.T) {
-	t.Helper()
-	p.must(t, p.Await(p.ctx, "daemon and VFs", func(ctx context.Context) (string, bool, error) {
-		out, err := p.Kubectl(ctx, "get", "nodes", "-o", `jsonpath={.items[0].status.allocatable.tendril\.dev/sriov0}`)
-		if err != nil || strings.TrimSpace(out) != "7" {
-			return out, false, err
-		}
-		out, err = p.Kubectl(ctx, "-n", "tendril-system", "get", "daemonset", "tendrild", "-o", "jsonpath={.status.numberReady}")
-		return out, out == "1", err
-	}))
-}
+func (p *play) ready(t *testing.T) { t.Helper(); p.Ready(t) }
 
 // spooled deletes pods while no daemon runs: they go, and what they had is given
 // back when the daemon is there again.

@@ -38,6 +38,8 @@ type Options struct {
 	Root string
 	// Say prints progress; nil for none.
 	Say func(format string, args ...any)
+	// Kubelet replaces top-level fields of the kubelets' configuration.
+	Kubelet map[string]any
 }
 
 // Up starts a cluster and installs Tendril on it.
@@ -50,7 +52,10 @@ func Up(ctx context.Context, o Options) (*Stage, error) {
 	if _, err := os.Stat(image); err != nil {
 		return nil, fmt.Errorf("find image (run make image first): %w", err)
 	}
-	c, err := cluster.Start(ctx, cluster.Options{Nodes: o.Nodes, Images: []string{image}, Progress: func(what string) { s.say("%s", what) }})
+	c, err := cluster.Start(ctx, cluster.Options{
+		Nodes: o.Nodes, Images: []string{image}, Kubelet: o.Kubelet,
+		Progress: func(what string) { s.say("%s", what) },
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +74,12 @@ func (s *Stage) install(ctx context.Context) error {
 		return err
 	}
 	s.say("manifests applied")
+	return s.Ready(ctx)
+}
+
+// Ready waits until the daemon is ready on every node and the nodes offer their
+// VFs.
+func (s *Stage) Ready(ctx context.Context) error {
 	if err := s.Await(ctx, "the daemon to be ready on every node", s.daemonReady); err != nil {
 		return err
 	}
@@ -117,8 +128,8 @@ func (s *Stage) Await(ctx context.Context, what string, done func(context.Contex
 
 func (s *Stage) daemonReady(ctx context.Context) (string, bool, error) {
 	out, err := s.Kubectl(ctx, "-n", "tendril-system", "get", "daemonset", "tendrild",
-		"-o", "jsonpath={.status.desiredNumberScheduled} {.status.numberReady}")
-	return out, out == fmt.Sprintf("%d %d", s.Nodes(), s.Nodes()), err
+		"-o", "jsonpath={.status.desiredNumberScheduled} {.status.updatedNumberScheduled} {.status.numberReady}")
+	return out, out == fmt.Sprintf("%[1]d %[1]d %[1]d", s.Nodes()), err
 }
 
 func (s *Stage) vfsOffered(ctx context.Context) (string, bool, error) {
