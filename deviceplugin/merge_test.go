@@ -16,7 +16,7 @@ import (
 // policy is a resource as a policy asks for it: VFs first to last of the igb.
 func policy(name string, first, last int) deviceplugin.Resource {
 	return deviceplugin.Resource{Prefix: "intel.com", Name: name, Selectors: []deviceplugin.Selector{{
-		RootDevices: []deviceplugin.Functions{{PF: "0000:01:00.0", Ranges: []deviceplugin.Range{{First: first, Last: last}}}},
+		RootDevices: []vf.Functions{{PF: "0000:01:00.0", Ranges: vf.Ranges{{First: first, Last: last}}}},
 	}}}
 }
 

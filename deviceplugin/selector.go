@@ -26,9 +26,9 @@ type Selector struct {
 	ACPIIndexes []string
 	// PFNames select VFs and subfunctions by a name or altname of their PF's
 	// network device.
-	PFNames []Functions
+	PFNames []vf.Functions
 	// RootDevices select VFs and subfunctions by the PCI address of their PF.
-	RootDevices []Functions
+	RootDevices []vf.Functions
 	// LinkTypes are "ether" or "infiniband".
 	LinkTypes []string
 	// DDPProfiles are names of packages loaded in the PF's firmware.
@@ -158,34 +158,34 @@ func notEmpty(at place, s string) (string, error) {
 func address(at place, s string) (vf.Addr, error) {
 	a, err := vf.ParseAddr(s)
 	if err != nil {
-		return vf.Addr{}, at.refuse("", s, addressForm)
+		return vf.Addr{}, at.refuse("", s, "a PCI address dddd:bb:dd.f, hexadecimal")
 	}
 	return a, nil
 }
 
-func pfName(of Type) func(place, string) (Functions, error) {
-	return func(at place, s string) (Functions, error) {
-		last, form := maxVF, functionsForm
-		if of == AuxNetDevice {
-			last, form = maxSF, subfunctionsForm
-		}
-		f, err := parseFunctions(s, last, form)
+func pfName(of Type) func(place, string) (vf.Functions, error) {
+	parse, form := vf.ParseFunctions, vf.FunctionsForm
+	if of == AuxNetDevice {
+		parse, form = vf.ParseSubfunctions, vf.SubfunctionsForm
+	}
+	return func(at place, s string) (vf.Functions, error) {
+		f, err := parse(s)
 		if err != nil {
-			return Functions{}, at.refuse("", s, form)
+			return vf.Functions{}, at.refuse("", s, form)
 		}
 		return f, nil
 	}
 }
 
-func rootDevice(of Type) func(place, string) (Functions, error) {
-	return func(at place, s string) (Functions, error) {
+func rootDevice(of Type) func(place, string) (vf.Functions, error) {
+	return func(at place, s string) (vf.Functions, error) {
 		f, err := pfName(of)(at, s)
 		if err != nil {
-			return Functions{}, err
+			return vf.Functions{}, err
 		}
 		pf, err := address(at, f.PF)
 		if err != nil {
-			return Functions{}, err
+			return vf.Functions{}, err
 		}
 		f.PF = pf.String()
 		return f, nil
@@ -261,14 +261,14 @@ func in[T comparable](allowed []T, v T) bool {
 
 // byPFName never selects a physical function: it has no PF.
 func (s *Selector) byPFName(c *candidate) bool {
-	return len(s.PFNames) == 0 || slices.ContainsFunc(s.PFNames, func(f Functions) bool {
+	return len(s.PFNames) == 0 || slices.ContainsFunc(s.PFNames, func(f vf.Functions) bool {
 		named := func(name string) bool { return strings.EqualFold(name, f.PF) }
 		return slices.ContainsFunc(c.pfNames, named) && f.Has(c.Index)
 	})
 }
 
 func (s *Selector) byRootDevice(c *candidate) bool {
-	return len(s.RootDevices) == 0 || c.PF.IsValid() && slices.ContainsFunc(s.RootDevices, func(f Functions) bool {
+	return len(s.RootDevices) == 0 || c.PF.IsValid() && slices.ContainsFunc(s.RootDevices, func(f vf.Functions) bool {
 		return f.PF == c.PF.String() && f.Has(c.Index)
 	})
 }

@@ -26,21 +26,29 @@ func Assign(snap *Snapshot, policies []Policy, refused func(PF, Policy) bool) []
 	var out []Assignment
 	policies = sorted(policies)
 	for _, p := range snap.PFs {
-		taken := map[int]bool{}
-		for _, q := range policies {
-			if !q.Selects(p) || refused != nil && refused(p, q) {
-				continue
-			}
-			in, _ := q.NICs.match(p)
-			for i := range q.count(p) {
-				if g, ok := q.group(i); ok && in(i) && !taken[i] {
-					taken[i] = true
-					out = append(out, Assignment{PF: p.Addr, Index: i, Policy: q.Name, MTU: q.MTU, PFLink: q.PFLink, Group: g})
-				}
+		out = append(out, assign(p, policies, refused)...)
+	}
+	slices.SortStableFunc(out, func(a, b Assignment) int { return a.PF.Compare(b.PF) })
+	return out
+}
+
+// assign is Assign for one PF and policies that are sorted.
+func assign(p PF, policies []Policy, refused func(PF, Policy) bool) []Assignment {
+	var out []Assignment
+	taken := map[int]bool{}
+	for _, q := range policies {
+		if !q.Selects(p) || refused != nil && refused(p, q) {
+			continue
+		}
+		in, _ := q.NICs.match(p)
+		for i := range q.count(p) {
+			if g, ok := q.group(i); ok && in(i) && !taken[i] {
+				taken[i] = true
+				out = append(out, Assignment{PF: p.Addr, Index: i, Policy: q.Name, MTU: q.MTU, PFLink: q.PFLink, Group: g})
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b Assignment) int { return cmp.Or(a.PF.Compare(b.PF), cmp.Compare(a.Index, b.Index)) })
+	slices.SortFunc(out, func(a, b Assignment) int { return cmp.Compare(a.Index, b.Index) })
 	return out
 }
 

@@ -9,12 +9,17 @@ import (
 )
 
 // maxIndex is the highest VF number: sriov_numvfs has 16 bits (PCI Express, SR-IOV
-// capability).
-const maxIndex = 65535
-
+// capability), and maxSubfunction that of a subfunction (devlink's u32).
 const (
-	rangesForm    = "i,j-k,... with VF numbers 0..65535 and j not above k"
-	functionsForm = "name, or name#" + rangesForm
+	maxIndex       = 65535
+	maxSubfunction = 1<<32 - 1
+)
+
+// What the parsers of this file read, for refusals.
+const (
+	RangesForm       = "i,j-k,... with VF numbers 0..65535 and j not above k"
+	FunctionsForm    = "name, or name#i,j-k with VF numbers 0..65535 and j not above k"
+	SubfunctionsForm = "name, or name#i,j-k with subfunction numbers (sfnum) and j not above k"
 )
 
 // Range is the VFs First to Last of a PF, both included, counted from 0.
@@ -23,33 +28,40 @@ type Range struct{ First, Last int }
 // Ranges is a set of VF numbers. An empty one is all VFs.
 type Ranges []Range
 
-// ParseRanges reads "i,j-k,...", and "" as all VFs. One bad part refuses the
-// whole: half of it would be a set that nobody asked for.
+// ParseRanges reads RangesForm, and "" as all VFs. One bad part refuses the whole:
+// half of it would be a set that nobody asked for.
 func ParseRanges(s string) (Ranges, error) {
-	if s == "" {
-		return nil, nil
+	r, ok := parseRanges(s, maxIndex)
+	if !ok {
+		return nil, refusal.New("", "", s, RangesForm)
 	}
-	var out Ranges
+	return r, nil
+}
+
+func parseRanges(s string, highest int) (out Ranges, ok bool) {
+	if s == "" {
+		return nil, true
+	}
 	for part := range strings.SplitSeq(s, ",") {
 		first, last, both := strings.Cut(part, "-")
 		if !both {
 			last = first
 		}
-		a, ok1 := index(first)
-		b, ok2 := index(last)
+		a, ok1 := position(first, highest)
+		b, ok2 := position(last, highest)
 		if !ok1 || !ok2 || a > b {
-			return nil, refusal.New("", "", s, rangesForm)
+			return nil, false
 		}
 		out = append(out, Range{First: a, Last: b})
 	}
-	return out, nil
+	return out, true
 }
 
-// index reads decimal digits alone: a sign or a space is a mistake in a list
+// position reads decimal digits alone: a sign or a space is a mistake in a list
 // where - and , have a meaning.
-func index(s string) (int, bool) {
+func position(s string, highest int) (int, bool) {
 	n, err := strconv.Atoi(s)
-	return n, err == nil && n <= maxIndex && strings.Trim(s, "0123456789") == ""
+	return n, err == nil && n <= highest && strings.Trim(s, "0123456789") == ""
 }
 
 // Has reports whether VF number i is in r. A negative i is no VF.
@@ -79,22 +91,34 @@ func (r Ranges) String() string {
 	return strings.Join(parts, ",")
 }
 
-// Functions are VFs of one PF: "name#i,j-k", without # all of them.
+// Functions are VFs of one PF, as pfNames and rootDevices write them:
+// "name#i,j-k", both ends included, numbers from 0; without # all of them. Of
+// auxiliary devices they are subfunctions with these sfnums.
 type Functions struct {
 	// PF is the name of a network device, or a PCI address in sysfs form.
 	PF     string
 	Ranges Ranges
 }
 
-// ParseFunctions reads the form of Functions.
-func ParseFunctions(s string) (Functions, error) {
+// ParseFunctions reads FunctionsForm.
+func ParseFunctions(s string) (Functions, error) { return parseFunctions(s, maxIndex, FunctionsForm) }
+
+// ParseSubfunctions reads SubfunctionsForm.
+func ParseSubfunctions(s string) (Functions, error) {
+	return parseFunctions(s, maxSubfunction, SubfunctionsForm)
+}
+
+func parseFunctions(s string, highest int, form string) (Functions, error) {
 	name, list, ranged := strings.Cut(s, "#")
-	ranges, err := ParseRanges(list)
-	if name == "" || err != nil || ranged && list == "" {
-		return Functions{}, refusal.New("", "", s, functionsForm)
+	ranges, ok := parseRanges(list, highest)
+	if name == "" || !ok || ranged && list == "" {
+		return Functions{}, refusal.New("", "", s, form)
 	}
 	return Functions{PF: name, Ranges: ranges}, nil
 }
+
+// Has reports whether function number i is among f. A negative i is no function.
+func (f Functions) Has(i int) bool { return f.Ranges.Has(i) }
 
 // String returns the form that ParseFunctions reads.
 func (f Functions) String() string {

@@ -30,13 +30,10 @@ type Observed struct {
 // and what depends on it is left out.
 func Plan(o Observed, policies []Policy, inUse func(Addr) string) []Step {
 	var steps []Step
-	byPF := map[Addr][]Assignment{}
-	for _, a := range Assign(o.Snapshot, policies, o.Refused) {
-		byPF[a.PF] = append(byPF[a.PF], a)
-	}
+	policies = sorted(policies)
 	for _, p := range o.Snapshot.PFs {
-		w := planner{observed: o, pf: p, inUse: inUse, vfs: o.Snapshot.Of(p.Addr), assigned: byPF[p.Addr]}
-		for _, q := range sorted(policies) {
+		w := planner{observed: o, pf: p, inUse: inUse, vfs: o.Snapshot.Of(p.Addr)}
+		for _, q := range policies {
 			if !q.Selects(p) {
 				continue
 			}
@@ -74,7 +71,9 @@ type planner struct {
 	observed Observed
 	pf       PF
 	vfs      []VF
+	// policies are those that may have the PF, the winner first.
 	policies []Policy
+	// assigned is by VF as they will be, those included that are made first.
 	assigned []Assignment
 	inUse    func(Addr) string
 	steps    []Step
@@ -95,9 +94,9 @@ func (w *planner) plan() {
 	}
 	raised := w.raiseMTU()
 	made, autoprobe := w.number()
-	w.drivers(made, autoprobe)
+	binds := w.drivers(made, autoprobe)
 	if raised {
-		w.mtus(made)
+		w.mtus(made, binds)
 	}
 }
 
@@ -133,6 +132,7 @@ func (w *planner) wanted() (n int, q Policy) {
 // will be, 0 if those that exist stay, and the value of autoprobe by then.
 func (w *planner) number() (made int, autoprobe bool) {
 	want, q := w.wanted()
+	w.assigned = assign(w.pf, w.policies, nil)
 	if w.pf.NumVFs >= want {
 		return 0, w.pf.Autoprobe
 	}
@@ -143,6 +143,9 @@ func (w *planner) number() (made int, autoprobe bool) {
 		}
 	}
 	made = w.most()
+	then := w.pf
+	then.NumVFs = made
+	w.assigned = assign(then, w.policies, nil)
 	// VFs that need no kernel driver are not worth the probe, and a VF that goes
 	// to vfio-pci must not show itself to the host's network manager before.
 	autoprobe = w.pf.Autoprobe
@@ -219,9 +222,9 @@ func (w *planner) user(v VF) string {
 	return ""
 }
 
-// drivers binds what has not the driver wanted. made > 0 says that all VFs are
-// new, and autoprobe whether they have drivers.
-func (w *planner) drivers(made int, autoprobe bool) {
+// drivers binds what has not the driver wanted, and returns those steps. made > 0
+// says that all VFs are new, and autoprobe whether they have drivers.
+func (w *planner) drivers(made int, autoprobe bool) []Step {
 	binds := w.binds(made, autoprobe)
 	final := w.final()
 	needs := slices.ContainsFunc(binds, func(s Step) bool { return s.Driver == Kernel && s.Blocked == nil })
@@ -235,6 +238,7 @@ func (w *planner) drivers(made int, autoprobe bool) {
 	if autoprobe != final {
 		w.step(Autoprobe, -1, number(final), w.policies[0].Name)
 	}
+	return binds
 }
 
 // final is what autoprobe shall be in the end.
@@ -299,18 +303,22 @@ func (w *planner) bindable(a Assignment, v VF) error {
 }
 
 // mtus sets the MTU of the VFs on the host. A VF in a pod has the pod's; it comes
-// back with the one it had, and is looked at again then.
-func (w *planner) mtus(made int) {
+// back with the one it had, and is looked at again then. A VF whose network device
+// comes only now has the default.
+func (w *planner) mtus(made int, binds []Step) {
 	existing := w.byIndex()
 	for _, a := range w.assigned {
 		v, exists := existing[a.Index]
+		comes := made > 0 && a.Index < made || slices.ContainsFunc(binds, func(s Step) bool {
+			return s.Index == a.Index && s.Driver == Kernel && s.Blocked == nil
+		})
 		switch {
 		case a.MTU == 0 || a.Driver != Kernel:
-		case made > 0:
-			if a.Index < made && a.MTU != defaultMTU {
+		case comes:
+			if a.MTU != defaultMTU {
 				w.step(SetMTU, a.Index, a.MTU, a.Policy)
 			}
-		case exists && v.Netdev != "" && v.MTU != a.MTU && w.user(v) == "":
+		case made == 0 && exists && v.Netdev != "" && v.MTU != a.MTU && w.user(v) == "":
 			w.step(SetMTU, a.Index, a.MTU, a.Policy)
 		}
 	}

@@ -307,6 +307,36 @@ func TestPlanConverges(t *testing.T) {
 	})
 }
 
+// TestOnePlanIsEnough: what a plan does not see yet (VFs that it makes, network
+// devices that a driver brings) it plans for as well.
+func TestOnePlanIsEnough(t *testing.T) {
+	rest := vf.Policy{Name: "rest", Priority: 50, NICs: on("sriov0"), MTU: 9000, Groups: []vf.Group{group(vf.Kernel, "x/rest", "")}}
+	first := with(fast(), func(q *vf.Policy) { q.NumVFs = 1 })
+	onVFIO := vftest.NewMachine(nic(7))
+	onVFIO.Change(func(s *vf.Snapshot) {
+		for i := range s.VFs {
+			s.VFs[i].Driver, s.VFs[i].Netdev, s.VFs[i].MTU = vf.VFIO, "", 0
+		}
+	})
+	for name, row := range map[string]struct {
+		machine  *vftest.Machine
+		policies []vf.Policy
+	}{
+		"a policy for the VFs that another one makes": {vftest.NewMachine(nic(0)), []vf.Policy{first, rest}},
+		"an MTU for VFs that come from vfio":          {onVFIO, []vf.Policy{rest}},
+	} {
+		m := row.machine
+		for _, s := range vf.Plan(observed(m), row.policies, nil) {
+			if err := m.Do(context.Background(), s); err != nil {
+				t.Errorf("%s: %s: %v", name, s, err)
+			}
+		}
+		if steps := vf.Plan(observed(m, pf0), row.policies, nil); len(steps) > 0 {
+			t.Errorf("%s: left to do on\n%s:\n%s", name, m, printed(t, steps))
+		}
+	}
+}
+
 func TestStrongerPolicyWins(t *testing.T) {
 	m := vftest.NewMachine(nic(7))
 	weak := fast()
@@ -362,34 +392,6 @@ func TestUnfitIsReadable(t *testing.T) {
 	if got := a.Unfit(v, p); got != "" {
 		t.Error(got)
 	}
-}
-
-func TestRanges(t *testing.T) {
-	for _, bad := range []string{"", "#", "#1", "a#", "a#,", "a#1-", "a#-1", "a#2-1", "a#+1", "a# 1", "a#65536", "a#0,x", "a#0x1"} {
-		if f, err := vf.ParseFunctions(bad); err == nil {
-			t.Errorf("%q became %+v", bad, f)
-		}
-	}
-	f, err := vf.ParseFunctions("eth0#0,2-3")
-	if err != nil || f.String() != "eth0#0,2-3" || f.Ranges.Has(1) || !f.Ranges.Has(3) || f.Ranges.Has(-1) || f.Ranges.Last() != 3 {
-		t.Errorf("%v, %v", f, err)
-	}
-}
-
-func FuzzParseFunctions(f *testing.F) {
-	for _, s := range []string{"eth0", "eth0#0-3,5", "0000:01:00.0#7", "#", "a#1-"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		fn, err := vf.ParseFunctions(s)
-		if err != nil {
-			return
-		}
-		again, err := vf.ParseFunctions(fn.String())
-		if err != nil || again.String() != fn.String() {
-			t.Errorf("%q: %v, %v", s, again, err)
-		}
-	})
 }
 
 // BenchmarkPlan1024VFs plans for 8 PFs with 128 VFs each that are as wanted.

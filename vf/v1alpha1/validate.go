@@ -107,7 +107,7 @@ func (t *translation) functions(field string, list []string, numVFs int) (out []
 		at := fmt.Sprintf("nicSelector.%s[%d]", field, i)
 		f, err := vf.ParseFunctions(text)
 		if err != nil {
-			t.refuse(at, text, "name, or name#i,j-k with VF numbers 0..65535 and j not above k")
+			t.refuse(at, text, vf.FunctionsForm)
 			continue
 		}
 		if field == "rootDevices" {
@@ -139,7 +139,7 @@ func (t *translation) groups(s VFPolicySpec) []vf.Group {
 		at := fmt.Sprintf("vfs[%d].", i)
 		ranges, err := vf.ParseRanges(r.Range)
 		if err != nil || r.Range == "" {
-			t.refuse(at+"range", r.Range, "i,j-k,... with VF numbers 0..65535 and j not above k")
+			t.refuse(at+"range", r.Range, vf.RangesForm)
 			continue
 		}
 		t.below(at+"range", r.Range, ranges, s.NumVFs)
