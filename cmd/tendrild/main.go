@@ -29,16 +29,24 @@ func main() {
 	defer stop()
 	run := node.Run
 	switch {
+	case cfg.Inspect != "":
+		run = printAnswer
 	case cfg.Uninstall:
 		run = node.Uninstall
 	case cfg.Plan:
 		run = printPlan
 	}
-	cfg.Log.Info("tendrild starts", "version", version, "node", cfg.NodeName)
+	if cfg.Inspect == "" {
+		cfg.Log.Info("tendrild starts", "version", version, "node", cfg.NodeName)
+	}
 	if err := run(ctx, cfg); err != nil {
 		cfg.Log.Error("tendrild ends", "error", err)
 		os.Exit(1)
 	}
+}
+
+func printAnswer(ctx context.Context, cfg node.Config) error {
+	return node.Inspect(ctx, cfg, os.Stdout)
 }
 
 func printPlan(ctx context.Context, cfg node.Config) error {
@@ -51,6 +59,7 @@ func flags() (cfg node.Config, level slog.Level, done bool) {
 	host, _ := os.Hostname()
 	fs.StringVar(&cfg.ConfigFile, "config", "", "file with the device pools (config.json of the SR-IOV network device plugin)")
 	fs.StringVar(&cfg.NetworksFile, "networks-config", "", "file with the node's networks (see docs/configuration.md; a configuration of Multus as it is)")
+	fs.StringVar(&cfg.Inspect, "inspect", "", "print what the running daemon says of a `path` (/attachments, /vfs, ...; / lists them), and end")
 	fs.BoolVar(&cfg.Plan, "plan", false, "print what the VF policies would do to this node, change nothing, and end")
 	fs.BoolVar(&cfg.CDI, "use-cdi", false, "give containers device nodes by CDI specifications in /var/run/cdi (kubelet 1.28 or later)")
 	fs.StringVar(&cfg.NodeName, "node-name", envOr("NODE_NAME", host), "name of this node's Node object")
@@ -74,7 +83,7 @@ func flags() (cfg node.Config, level slog.Level, done bool) {
 	if *show {
 		fmt.Println("tendrild", version)
 	}
-	cfg.Shim = shimBeside()
+	cfg.Shim, cfg.Version = shimBeside(), version
 	return cfg, level, *show
 }
 

@@ -143,7 +143,7 @@ func (p *Provisioner) State() vf.State { return *p.state.Load() }
 // Plan observes now and returns what would be done for these policies. It changes
 // nothing and needs no Run.
 func (p *Provisioner) Plan(ctx context.Context, policies []vf.Policy) ([]vf.Step, error) {
-	o, inUse, err := p.observe(ctx)
+	o, inUse, err := p.Observe(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -259,7 +259,7 @@ func (p *Provisioner) round(ctx context.Context) time.Duration {
 // there is something to do: events are a moment late.
 func (p *Provisioner) decide(ctx context.Context, policies []vf.Policy) (vf.Observed, []vf.Step, error) {
 	for fresh := false; ; fresh = true {
-		o, inUse, err := p.observe(ctx)
+		o, inUse, err := p.Observe(ctx)
 		if err != nil {
 			return o, nil, err
 		}
@@ -296,7 +296,9 @@ func (p *Provisioner) users(ctx context.Context) (func(vf.Addr) string, error) {
 	}, nil
 }
 
-func (p *Provisioner) observe(ctx context.Context) (vf.Observed, func(vf.Addr) string, error) {
+// Observe returns all that a plan is made of besides the policies, as it is now:
+// see vf.Plan. It changes nothing and needs no Run.
+func (p *Provisioner) Observe(ctx context.Context) (vf.Observed, func(vf.Addr) string, error) {
 	o := vf.Observed{Snapshot: p.opts.Inventory.Snapshot()}
 	inUse, err := p.users(ctx)
 	if err != nil {

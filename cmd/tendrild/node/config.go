@@ -16,6 +16,10 @@ type Config struct {
 	// NetworksFile says which networks pods get and may ask for: see
 	// netconf.ParseNode. Empty for the defaults.
 	NetworksFile string
+	// Version is this program's, for people.
+	Version string
+	// Inspect is a path that the running daemon is to be asked for: see Inspect.
+	Inspect string
 	// Plan says that what the VF policies would do is to be printed: see PrintPlan.
 	Plan bool
 	// CDI gives containers their device nodes by CDI instead of by name.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
@@ -19,6 +20,7 @@ import (
 	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/delegate"
 	"github.com/tendril-cni/tendril/cni/deviceinfo"
+	"github.com/tendril-cni/tendril/cni/inspect"
 	"github.com/tendril-cni/tendril/cni/ipvlan"
 	"github.com/tendril-cni/tendril/cni/journal"
 	"github.com/tendril-cni/tendril/cni/kube"
@@ -35,15 +37,21 @@ import (
 
 // Run runs the daemon until ctx ends, and returns nil then.
 func Run(ctx context.Context, cfg Config) error {
-	d := &daemon{Config: cfg}
+	d := &daemon{Config: cfg, started: time.Now()}
 	defer d.close()
 	if err := d.open(); err != nil {
 		return err
 	}
+	// It is made here, since two sockets must not be made in one directory at once.
+	ln, err := rpc.Listen(d.InspectSocket())
+	if err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return inspect.Serve(ctx, ln, d.sources()) })
 	d.background(ctx, g)
 	g.Go(func() error { return d.serve(ctx, g) })
-	err := g.Wait()
+	err = g.Wait()
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
@@ -64,6 +72,7 @@ type daemon struct {
 	vfs       *vfs
 	kubelet   *podresources.Client
 	serving   atomic.Bool
+	started   time.Time
 	upkeep    *upkeep // set by resume
 }
 
@@ -146,10 +155,8 @@ func bootID() (string, error) {
 
 func (d *daemon) newEngine(boot string) *cni.Engine {
 	return cni.New(cni.Options{
-		Journal: d.journal,
-		Drivers: map[string]cni.Driver{
-			cni.KindSriov: d.vfs.driver, cni.KindMacvlan: macvlan.New(d.Log), cni.KindIpvlan: ipvlan.New(d.Log),
-		},
+		Journal:    d.journal,
+		Drivers:    d.drivers(),
 		Delegate:   delegate.New(d.resultCache()),
 		Cluster:    d.Cluster,
 		Devices:    devices{kubelet: d.kubelet, allocations: d.offer.plugin.Allocations(), log: d.Log},
@@ -168,6 +175,13 @@ func (d *daemon) newEngine(boot string) *cni.Engine {
 		DeviceInfo:    deviceinfo.New(cni.DeviceInfoDir),
 		Sweep:         stacked.Sweep,
 	})
+}
+
+// drivers are the kinds that are served in process.
+func (d *daemon) drivers() map[string]cni.Driver {
+	return map[string]cni.Driver{
+		cni.KindSriov: d.vfs.driver, cni.KindMacvlan: macvlan.New(d.Log), cni.KindIpvlan: ipvlan.New(d.Log),
+	}
 }
 
 func (d *daemon) ready() error {
