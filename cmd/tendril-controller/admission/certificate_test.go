@@ -282,7 +282,7 @@ func TestInvariant10RightsOfTheController(t *testing.T) {
 		{"patch", "admissionregistration.k8s.io", "mutatingwebhookconfigurations", "", "tendril"}:    true,
 		{"patch", "admissionregistration.k8s.io", "mutatingwebhookconfigurations", "", "other"}:      false,
 		{"delete", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "", "tendril"}: false,
-		{"get", "", "pods", "default", "p"}:                                                          false,
+		{"get", "", "pods", "default", "p"}:                                                          true,
 		{"list", "", "pods", "", ""}:                                                                 false,
 		{"patch", "", "pods", "default", "p"}:                                                        false,
 		{"list", "k8s.cni.cncf.io", "network-attachment-definitions", "", ""}:                        true,
@@ -290,6 +290,12 @@ func TestInvariant10RightsOfTheController(t *testing.T) {
 		{"watch", "", "configmaps", "tendril-system", "nri-control-switches"}:                        true,
 		{"watch", "", "configmaps", "tendril-system", ""}:                                            false,
 		{"update", "", "nodes", "", "n"}:                                                             false,
+		{"update", "tendril.dev", "addressblocks", "", "b"}:                                          true,
+		{"create", "tendril.dev", "addressblocks", "", "b"}:                                          false,
+		{"update", "coordination.k8s.io", "leases", "tendril-system", "tendril-controller"}:          true,
+		{"update", "coordination.k8s.io", "leases", "tendril-system", "other"}:                       false,
+		{"delete", "k8s.cni.cncf.io", "ipamclaims", "default", "c"}:                                  true,
+		{"list", "apps", "statefulsets", "", ""}:                                                     false,
 	} {
 		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
 			User: identity, Groups: []string{"system:serviceaccounts", "system:authenticated"},
