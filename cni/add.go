@@ -85,18 +85,7 @@ func (e *Engine) prepare(ctx context.Context, r Request) ([]Record, error) {
 			}
 		}
 	}
-	err = e.Journal.Update("intent", func(tx *journal.Tx) error {
-		for i := range records {
-			if err := e.reserve(tx, &records[i].Attachment, plan[i]); err != nil {
-				return fmt.Errorf("network %s: %w", records[i].Attachment.Network, err)
-			}
-		}
-		if err := steer(records); err != nil {
-			return err
-		}
-		return putAll(tx, records)
-	})
-	return records, err
+	return records, e.intend(ctx, "intent", records, plan)
 }
 
 // await waits until the default network says that it is there.
@@ -137,7 +126,10 @@ func (e *Engine) gather(ctx context.Context, r Request) (w Wanted, err error) {
 	if err != nil {
 		return w, err
 	}
-	w.Pod = pod.PodRef
+	w.Pod, w.Ordinal = pod.PodRef, pod.Ordinal
+	if w.Flat, err = e.flat(); err != nil {
+		return w, err
+	}
 	if w.Default, err = e.podPrimary(ctx, pod); err != nil {
 		return w, fmt.Errorf("default network: %w", err)
 	}
@@ -177,7 +169,11 @@ func (e *Engine) reserve(tx *journal.Tx, a *Attachment, p Planned) error {
 	}
 	for _, l := range lease.Addresses {
 		a.Addresses = append(a.Addresses, Address{Prefix: l.Prefix, Gateway: l.Gateway})
+		if l.Suspect {
+			a.Suspect = append(a.Suspect, l.Prefix.Addr())
+		}
 	}
+	a.Vouched = a.Vouched && len(a.Suspect) == 0
 	a.Routes = routes(lease, a.Addresses)
 	return nil
 }

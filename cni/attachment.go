@@ -97,9 +97,15 @@ type Attachment struct {
 	Addresses []Address `json:"addresses,omitempty"`
 	// Vouched says that Tendril's own IPAM guarantees that no one else has the
 	// addresses: IPv6 ones are then used without duplicate address detection.
-	Vouched bool        `json:"vouched,omitempty"`
-	Routes  []Route     `json:"routes,omitempty"`
-	DNS     netconf.DNS `json:"dns,omitzero"`
+	Vouched bool `json:"vouched,omitempty"`
+	// Suspect are those of Addresses that something else may have: they are probed
+	// before they are used.
+	Suspect []netip.Addr `json:"suspect,omitempty"`
+	// Claim is "namespace/name" of the IPAMClaim whose addresses these are; empty
+	// for addresses that go with the attachment.
+	Claim  string      `json:"claim,omitempty"`
+	Routes []Route     `json:"routes,omitempty"`
+	DNS    netconf.DNS `json:"dns,omitzero"`
 	// Gateways are the pod's default routes that this attachment provides, at
 	// most one a family over all attachments of a pod.
 	Gateways []netip.Addr `json:"gateways,omitempty"`

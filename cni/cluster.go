@@ -10,6 +10,8 @@ import (
 type Pod struct {
 	PodRef
 	Annotations map[string]string
+	// Ordinal says that a StatefulSet owns the pod.
+	Ordinal bool
 }
 
 // Definition is a NetworkAttachmentDefinition as the API server has it.

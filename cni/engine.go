@@ -67,6 +67,12 @@ type Options struct {
 	// Quarantine takes devices that cannot be given back at DEL; nil keeps their
 	// records, and DEL fails until they can.
 	Quarantine Quarantine
+	// Claim gets slots of the addresses that the whole cluster shares; nil refuses
+	// networks that need one.
+	Claim Claimer
+	// Flat reads the file in which whereabouts has its defaults on this node: a bare
+	// ipam object, nil for none.
+	Flat func() (json.RawMessage, error)
 	// BootID is the kernel's id of this boot (/proc/sys/kernel/random/boot_id).
 	BootID string
 	Log    *slog.Logger

@@ -8,6 +8,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/tendril-cni/tendril/cni/refusal"
+	"github.com/tendril-cni/tendril/ipam"
 )
 
 // InUse says that a device already belongs to another attachment.
@@ -31,12 +32,13 @@ func Wire(err error) *types.Error {
 	var foreign *types.Error
 	var refused *refusal.Refusal
 	var inUse *InUse
+	var unclaimed *Unclaimed
 	switch {
 	case errors.As(err, &foreign):
 		out.Code, out.Details = foreign.Code, foreign.Details
 	case errors.As(err, &refused):
 		out.Code = types.ErrInvalidNetworkConfig
-	case errors.As(err, &inUse), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.As(err, &inUse), errors.As(err, &unclaimed), errors.Is(err, ipam.ErrExhausted), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		out.Code = types.ErrTryAgainLater
 	}
 	return out

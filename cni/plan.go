@@ -23,6 +23,10 @@ type Wanted struct {
 	// meant for the default network alone (NPWG v1.3 section 7.5).
 	RuntimeConfig map[string]json.RawMessage
 	Pod           PodRef
+	// Ordinal says that the pod is one of a StatefulSet: its name comes again.
+	Ordinal bool
+	// Flat are whereabouts' defaults on this node (ipam.MergeFlat), nil for none.
+	Flat json.RawMessage
 	// Default is the pod's default network.
 	Default Choice
 	// Choices are the other networks, in the order in which they are numbered.
@@ -111,9 +115,9 @@ func (p *planner) choose(i int, c Choice) (Planned, error) {
 		return Planned{}, err
 	}
 	if a.Kind == KindExec {
-		return Planned{Attachment: foreign(a, c.Element), Warnings: warnings}, nil
+		return Planned{Attachment: foreign(a, c.Element), Warnings: warnings}, refusal.Name(foreignIPAM(a), c.object())
 	}
-	one, err := native(a, c.Element)
+	one, err := p.wanted.native(a, c.Element)
 	return one, refusal.Name(err, c.object())
 }
 
@@ -167,9 +171,6 @@ func servable(c Choice, n netconf.Network) (warnings []string, err error) {
 	if missing := undeclared(e, n); len(missing) > 0 {
 		return nil, refusal.New("", missing[0], "set", fmt.Sprintf("only with a network that declares the capability; %s does not declare %s", c.described(), strings.Join(missing, ", ")))
 	}
-	if e.IPAMClaim != "" && n.Native() {
-		return nil, refusal.New("", "ipam-claim-reference", e.IPAMClaim, "no value yet: Tendril does not read IPAMClaims in this version")
-	}
 	if n.Native() {
 		return nil, nil
 	}
@@ -202,7 +203,7 @@ func kindOf(n netconf.Network) string {
 
 // native completes the plan of an attachment that a Driver serves. e is what the
 // pod asks for, if it does.
-func native(a Attachment, e netconf.Element) (Planned, error) {
+func (w Wanted) native(a Attachment, e netconf.Element) (Planned, error) {
 	raw, kind, err := netconf.ParseIPAM(a.Config.Plugins[0])
 	if err != nil {
 		return Planned{}, err
@@ -220,9 +221,9 @@ func native(a Attachment, e netconf.Element) (Planned, error) {
 		if len(asked) > 0 {
 			return Planned{}, refusal.New("", "ipam", "", "an ipam object, since the pod asks for addresses in this network")
 		}
-		return Planned{Attachment: a}, nil
+		return Planned{Attachment: a}, noClaim(e, kind)
 	}
-	cfg, err := ipam.Parse(raw)
+	cfg, err := w.addresses(raw, kind)
 	if err != nil {
 		return Planned{}, err
 	}
@@ -232,7 +233,10 @@ func native(a Attachment, e netconf.Element) (Planned, error) {
 	}
 	// What we hand out has one owner; what a configuration spells out, or another
 	// hands out, has to be probed.
-	a.Vouched = cfg.HostLocal != nil
+	a.Vouched = cfg.HostLocal != nil || cfg.Cluster != nil && len(cfg.Cluster.Static) == 0
+	if a.Claim, err = w.claim(a, e, cfg); err != nil {
+		return Planned{}, err
+	}
 	return Planned{Attachment: a, IPAM: &cfg, Asked: ips}, nil
 }
 

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/tendril-cni/tendril/cni/journal"
 	"github.com/tendril-cni/tendril/cni/refusal"
 )
 
@@ -91,6 +90,11 @@ func (e *Engine) planMore(ctx context.Context, pod Pod, r Request, c comparison)
 	}
 	first := c.first.Attachment
 	w := Wanted{ContainerID: r.ContainerID, IfName: r.IfName, Netns: first.Netns, Pod: first.Pod, CNIArgs: ofPod(first.CNIArgs)}
+	w.Ordinal = pod.Ordinal
+	var err error
+	if w.Flat, err = e.flat(); err != nil {
+		return nil, err
+	}
 	// The default network takes part in the plan as what it is; it is not changed.
 	w.Default = Choice{Network: &first.Config, Where: "default network"}
 	w.Default.Element.DeviceID = first.Device
@@ -206,16 +210,5 @@ func (e *Engine) prepareMore(ctx context.Context, c comparison, plan []Planned) 
 	if len(records) == 0 {
 		return nil, nil
 	}
-	err := e.Journal.Update("plugging", func(tx *journal.Tx) error {
-		for i := range records {
-			if err := e.reserve(tx, &records[i].Attachment, plan[i]); err != nil {
-				return fmt.Errorf("network %s: %w", records[i].Attachment.Network, err)
-			}
-		}
-		if err := steer(records); err != nil {
-			return err
-		}
-		return putAll(tx, records)
-	})
-	return records, err
+	return records, e.intend(ctx, "plugging", records, plan)
 }

@@ -75,7 +75,7 @@ func key(a Attachment) string {
 }
 
 func owner(a Attachment) ipam.Owner {
-	return ipam.Owner{Container: a.ContainerID, IfName: a.IfName, Pod: a.Pod.String(), UID: a.Pod.UID}
+	return ipam.Owner{Container: a.ContainerID, IfName: a.IfName, Pod: a.Pod.String(), UID: a.Pod.UID, Claim: a.Claim}
 }
 
 func filter(in []Record, keep func(Record) bool) []Record {

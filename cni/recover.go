@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/tendril-cni/tendril/cni/journal"
+	"github.com/tendril-cni/tendril/ipam"
 )
 
 // Recover brings the node to a state before or after every call that an earlier
@@ -74,6 +75,12 @@ func (e *Engine) afterReboot(all []Record) error {
 			if err := drop(tx, r); err != nil {
 				return err
 			}
+		}
+		// While the node was down it may have been taken for gone: what it has of the
+		// cluster's addresses is asked again before it is used.
+		ledger := ipam.NewLedger(tx.Bucket(journal.Addresses))
+		if ledger.Distrust(); ledger.Err() != nil {
+			return ledger.Err()
 		}
 		return tx.SetBoot(e.BootID)
 	})

@@ -136,7 +136,7 @@ func podOf(p *metav1.PartialObjectMetadata, uid string) cni.Pod {
 			uid = hash
 		}
 	}
-	return cni.Pod{PodRef: cni.PodRef{Namespace: p.Namespace, Name: p.Name, UID: uid}, Annotations: p.Annotations}
+	return cni.Pod{PodRef: cni.PodRef{Namespace: p.Namespace, Name: p.Name, UID: uid}, Annotations: p.Annotations, Ordinal: len(p.OwnerReferences) > 0}
 }
 
 // apiUID returns the UID by which the API server knows ref, which for static

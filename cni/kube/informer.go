@@ -69,6 +69,9 @@ func definitionInformer(config *rest.Config) (cache.SharedIndexInformer, error) 
 // such as kubectl's copy of the whole manifest, are not held in memory.
 var kept = []string{"k8s.v1.cni.cncf.io/", "v1.multus-cni.io/", "tendril.dev/", "kubernetes.io/config."}
 
+// statefulSet is the one kind of owner that is told: its pods' names come again.
+const statefulSet = "StatefulSet"
+
 // slimPod keeps what Pod answers with, and what informers need.
 func slimPod(object any) (any, error) {
 	p, ok := object.(*metav1.PartialObjectMetadata)
@@ -78,6 +81,9 @@ func slimPod(object any) (any, error) {
 	slim := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
 		Namespace: p.Namespace, Name: p.Name, UID: p.UID, ResourceVersion: p.ResourceVersion,
 	}}
+	if owner := metav1.GetControllerOf(p); owner != nil && owner.Kind == statefulSet {
+		slim.OwnerReferences = []metav1.OwnerReference{*owner}
+	}
 	for k, v := range p.Annotations {
 		for _, prefix := range kept {
 			if strings.HasPrefix(k, prefix) {

@@ -7,9 +7,14 @@ import (
 
 // IPAM types that Tendril serves in process.
 const (
-	ipamStatic    = "static"
-	ipamHostLocal = "host-local"
+	ipamStatic      = "static"
+	ipamHostLocal   = "host-local"
+	ipamWhereabouts = "whereabouts"
+	ipamTendril     = "tendril"
 )
+
+// served are the types of ipam that are served in process; "" is none at all.
+var served = []string{"", ipamStatic, ipamHostLocal, ipamWhereabouts, ipamTendril}
 
 // DNS is the dns object of CNI results and configurations.
 type DNS struct {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/tendril-cni/tendril/cni/refusal"
 )
@@ -124,8 +125,8 @@ const (
 )
 
 // Native reports whether n can be served in process: exactly one plugin, of
-// type sriov, macvlan or ipvlan, whose ipam is absent, empty, or of type static
-// or host-local. Anything else has to be executed. Native does not validate: a
+// type sriov, macvlan or ipvlan, whose ipam is absent, empty, or of type static,
+// host-local, whereabouts or tendril. Anything else has to be executed. Native does not validate: a
 // native network may still be refused by the parser of its type.
 func (n Network) Native() bool {
 	if len(n.Plugins) != 1 {
@@ -140,5 +141,5 @@ func (n Network) Native() bool {
 	if err != nil {
 		return true
 	}
-	return kind == "" || kind == ipamStatic || kind == ipamHostLocal
+	return slices.Contains(served, kind)
 }

@@ -70,6 +70,7 @@ type daemon struct {
 	inventory *sysfs.Inventory
 	offer     *offer
 	vfs       *vfs
+	slots     *addresses // nil without Kubernetes
 	kubelet   *podresources.Client
 	serving   atomic.Bool
 	started   time.Time
@@ -111,6 +112,9 @@ func (d *daemon) open() (err error) {
 		return err
 	}
 	if d.vfs, err = d.newVFs(fs, boot, d.offer.plugin.Refresh); err != nil {
+		return err
+	}
+	if d.slots, err = d.newAddresses(); err != nil {
 		return err
 	}
 	d.engine = d.newEngine(boot)
@@ -165,6 +169,8 @@ func (d *daemon) newEngine(boot string) *cni.Engine {
 		Default:    d.defaultNetwork,
 		Ready:      d.ready,
 		Quarantine: d.vfs,
+		Claim:      d.slots.claimer(),
+		Flat:       d.flat,
 		BootID:     boot,
 		Log:        d.Log,
 
@@ -224,6 +230,10 @@ func (d *daemon) report(ctx context.Context) error {
 // serve recovers, opens the socket, installs, and answers until ctx ends. The
 // order is invariant 1 of this package.
 func (d *daemon) serve(ctx context.Context, g *errgroup.Group) error {
+	fresh, err := d.fresh()
+	if err != nil {
+		return err
+	}
 	if err := d.engine.Recover(ctx); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
@@ -239,6 +249,7 @@ func (d *daemon) serve(ctx context.Context, g *errgroup.Group) error {
 	if err != nil {
 		return err
 	}
+	d.keepAddresses(ctx, g, fresh)
 	g.Go(func() error { return d.answer(ctx, ln) })
 	d.serving.Store(true)
 	if err := d.install(); err != nil {
@@ -246,6 +257,15 @@ func (d *daemon) serve(ctx context.Context, g *errgroup.Group) error {
 	}
 	d.keep(ctx, g)
 	return nil
+}
+
+// fresh says that the journal is new: no daemon has declared it valid yet.
+func (d *daemon) fresh() (fresh bool, err error) {
+	err = d.journal.View(func(tx *journal.Tx) error {
+		fresh = tx.Boot() == ""
+		return nil
+	})
+	return fresh, err
 }
 
 func (d *daemon) answer(ctx context.Context, ln net.Listener) error {

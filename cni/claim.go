@@ -1,0 +1,96 @@
+package cni
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tendril-cni/tendril/cni/journal"
+	"github.com/tendril-cni/tendril/cni/refusal"
+	"github.com/tendril-cni/tendril/ipam"
+)
+
+// Claimer has slots of the cluster's address spaces claimed for this node.
+type Claimer interface {
+	// Claim gets the slots that a reservation lacked, and returns when the same
+	// reservation is worth making again. Errors: refusal.Refusal for what this
+	// request cannot have; one that is ipam.ErrExhausted when there is none; else
+	// what the API server said. ctx bounds it.
+	Claim(ctx context.Context, need *ipam.NeedSlots) error
+}
+
+// claimTime bounds all claims of one call, where its own deadline is later.
+const claimTime = time.Minute
+
+// Unclaimed says that the node could not get slots that it needs. It may pass:
+// CNI code 11, try again later.
+type Unclaimed struct{ cause error }
+
+// Error implements error.
+func (u *Unclaimed) Error() string { return u.cause.Error() }
+
+// Unwrap returns the cause.
+func (u *Unclaimed) Unwrap() error { return u.cause }
+
+// intend reserves what the planned attachments get and records them, in one
+// transaction. Where the node lacks slots, they are claimed outside of it, and all
+// of it is done again: nothing was written until then. records are filled with
+// what was reserved.
+func (e *Engine) intend(ctx context.Context, step string, records []Record, plan []Planned) error {
+	ctx, cancel := context.WithTimeout(ctx, claimTime)
+	defer cancel()
+	for {
+		err := e.Journal.Update(step, func(tx *journal.Tx) error {
+			for i := range records {
+				records[i].Attachment = plan[i].Attachment // without what an earlier round reserved
+				if err := e.reserve(tx, &records[i].Attachment, plan[i]); err != nil {
+					return fmt.Errorf("network %s: %w", records[i].Attachment.Network, err)
+				}
+			}
+			if err := steer(records); err != nil {
+				return err
+			}
+			return putAll(tx, records)
+		})
+		var need *ipam.NeedSlots
+		if !errors.As(err, &need) {
+			return err
+		}
+		if claimed := e.claim(ctx, need); claimed != nil {
+			return fmt.Errorf("network %s: %w", lacking(records, need), claimed)
+		}
+	}
+}
+
+// lacking names the network of the attachment that needs slots.
+func lacking(records []Record, need *ipam.NeedSlots) string {
+	for _, r := range records {
+		if r.Attachment.IfName == need.Owner.IfName {
+			return r.Attachment.Network
+		}
+	}
+	return need.Network
+}
+
+func (e *Engine) claim(ctx context.Context, need *ipam.NeedSlots) error {
+	if e.Claim == nil {
+		return refusal.New("", "ipam.type", ipam.TypeTendril+" or "+ipam.TypeWhereabouts,
+			"host-local or static: this daemon has no API server, which says whose an address is")
+	}
+	err := e.Claim.Claim(ctx, need)
+	var refused *refusal.Refusal
+	if err == nil || errors.As(err, &refused) {
+		return err
+	}
+	return &Unclaimed{err}
+}
+
+// flat is Options.Flat, where it is there.
+func (e *Engine) flat() (json.RawMessage, error) {
+	if e.Flat == nil {
+		return nil, nil
+	}
+	return e.Flat()
+}

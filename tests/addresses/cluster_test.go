@@ -1,0 +1,143 @@
+package addresses
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/tendril-cni/tendril/cni/netns/netnstest"
+)
+
+// world is an API server, a wire, and the nodes on it.
+func world(t *testing.T, nodes ...string) (*cluster, []*machine) {
+	t.Helper()
+	c, err := start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	master, _ := netnstest.Veth(t)
+	var out []*machine
+	for _, n := range nodes {
+		out = append(out, newMachine(t, c, n, master.Attrs().Name).boot())
+	}
+	return c, out
+}
+
+func (m *machine) whereabouts(rest string) string {
+	return fmt.Sprintf(`{"cniVersion":"0.3.1","type":"macvlan","master":%q,"mode":"bridge","ipam":{"type":"whereabouts",%s}}`, m.master, rest)
+}
+
+// TestInvariant5WhereaboutsDefinitionsWorkUnchanged: two nodes, a definition as whereabouts'
+// users have it, with all that it may say.
+func TestInvariant5WhereaboutsDefinitionsWorkUnchanged(t *testing.T) {
+	c, m := world(t, "wa-1", "wa-2")
+	c.define(t, "wa", "red", m[0].whereabouts(`"range":"192.0.2.0/28","exclude":["192.0.2.1/32"],"gateway":"192.0.2.14","network_name":"wa",
+		"datastore":"kubernetes","kubernetes":{"kubeconfig":"/etc/cni/net.d/whereabouts.d/whereabouts.kubeconfig"},"log_file":"/tmp/whereabouts.log","log_level":"debug",
+		"ipRanges":[{"range":"fd00:1::/64"}]`))
+	seen := map[netip.Prefix]string{}
+	var pods []*pod
+	for i := range 4 {
+		on := m[i%2]
+		p := on.pod("wa", fmt.Sprintf("p%d", i), "red")
+		pods = append(pods, p)
+		got := on.mustAdd(p, "net1")
+		if len(got) != 2 {
+			t.Fatalf("pod %d has %v, want one address of each range", i, got)
+		}
+		for _, a := range got {
+			if seen[a] != "" {
+				t.Errorf("%s is both pod %d's and %s's", a, i, seen[a])
+			}
+			seen[a] = p.name
+			if a.Addr().Is4() && (a.Bits() != 28 || a.Addr().Less(netip.MustParseAddr("192.0.2.2"))) {
+				t.Errorf("pod %d has %s", i, a)
+			}
+		}
+	}
+	for i, p := range pods {
+		if _, err := m[i%2].call("CHECK", p); err != nil {
+			t.Error(err)
+		}
+		m[i%2].mustDel(p)
+	}
+}
+
+// TestAddressesWithoutTheAPIServer: ADD works while the node has slots, DEL always.
+func TestAddressesWithoutTheAPIServer(t *testing.T) {
+	c, m := world(t, "down-1")
+	c.define(t, "down", "roomy", m[0].whereabouts(`"range":"10.0.0.0/16","network_name":"down"`))
+	c.define(t, "down", "scarce", m[0].whereabouts(`"range":"10.9.0.0/29","network_name":"down"`))
+	second, third := m[0].pod("down", "second", "roomy"), m[0].pod("down", "third", "scarce")
+	// Watches tell things in order: who knows this one knows the others.
+	first := m[0].pod("down", "first", "roomy")
+	m[0].mustAdd(first, "net1")
+	c.api.Stop()
+	got, err := m[0].add(second, "net1")
+	_, scarce := m[0].add(third, "net1")
+	m[0].mustDel(first)
+	m[0].mustDel(third)
+	m[0].mustDel(second)
+	if err := c.api.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err != nil || len(got) != 1 {
+		t.Errorf("with slots left: %v, %v", got, err)
+	}
+	if code, text := refused(t, scarce); code != 11 {
+		t.Errorf("without slots: code %d, %s; want 11, try again later", code, text)
+	}
+	eventually(t, "an address after the API server is back", func() (string, bool) {
+		third.sandboxed(t)
+		_, err := m[0].add(third, "net1")
+		return fmt.Sprint(err), err == nil
+	})
+	m[0].mustDel(third)
+}
+
+// TestRebootedNodeGivesAPodItsAddressAgain: the kubelet makes new sandboxes for
+// the pods that it had, in an order of its own.
+func TestRebootedNodeGivesAPodItsAddressAgain(t *testing.T) {
+	c, m := world(t, "boot-1")
+	c.define(t, "boot", "red", m[0].whereabouts(`"range":"10.0.0.0/16","network_name":"boot"`))
+	var pods []*pod
+	var had []string
+	for i := range 3 {
+		p := m[0].pod("boot", fmt.Sprintf("p%d", i), "red")
+		pods = append(pods, p)
+		had = append(had, fmt.Sprint(m[0].mustAdd(p, "net1")))
+	}
+	m[0].halt()
+	m[0].reboot()
+	m[0].boot()
+	for _, i := range []int{2, 0, 1} {
+		pods[i].sandboxed(t)
+		if got := fmt.Sprint(m[0].mustAdd(pods[i], "net1")); got != had[i] {
+			t.Errorf("pod %d had %s and has %s after the reboot", i, had[i], got)
+		}
+	}
+}
+
+// TestLastAddressOfARange: all are given, one more is told who has them, and one
+// DEL later another node has it.
+func TestLastAddressOfARange(t *testing.T) {
+	c, m := world(t, "last-1", "last-2", "last-3")
+	c.define(t, "last", "red", m[0].whereabouts(`"range":"10.0.0.0/29","network_name":"last"`))
+	var pods []*pod
+	for i := range 6 {
+		p := m[i%3].pod("last", fmt.Sprintf("p%d", i), "red")
+		m[i%3].mustAdd(p, "net1")
+		pods = append(pods, p)
+	}
+	late := m[1].pod("last", "late", "red")
+	_, err := m[1].add(late, "net1")
+	code, text := refused(t, err)
+	if code != 11 {
+		t.Errorf("code %d, want 11", code)
+	}
+	t.Log(text)
+	m[0].mustDel(pods[0])
+	eventually(t, "the address that was given back", func() (string, bool) {
+		_, err := m[1].add(late, "net1")
+		return fmt.Sprint(err), err == nil
+	})
+}
