@@ -1,4 +1,5 @@
-// Command tendril-controller serves Tendril's admission webhooks. See
+// Command tendril-controller serves Tendril's admission webhooks and reclaims the
+// cluster's addresses. See
 // ARCHITECTURE.md.
 package main
 
@@ -13,6 +14,9 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tendril-cni/tendril/cmd/tendril-controller/addresses"
 	"github.com/tendril-cni/tendril/cmd/tendril-controller/admission"
 	"github.com/tendril-cni/tendril/webhook/validate"
 )
@@ -30,10 +34,26 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	cfg.Log.Info("tendril-controller starts", "version", version)
-	if err := admission.Run(ctx, cfg); err != nil {
+	if err := run(ctx, cfg); err != nil {
 		cfg.Log.Error("tendril-controller ends", "error", err)
 		os.Exit(1)
 	}
+}
+
+// run is the run group: the first part that fails ends the other.
+func run(ctx context.Context, cfg admission.Config) error {
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("read the replica's name: %w", err)
+	}
+	ranges := addresses.NewRanges()
+	cfg.Collectors = append(cfg.Collectors, ranges)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return admission.Run(ctx, cfg) })
+	group.Go(func() error {
+		return addresses.Run(ctx, addresses.Options{Kubeconfig: cfg.Kubeconfig, Namespace: cfg.Namespace, Identity: host, Ranges: ranges, Log: cfg.Log})
+	})
+	return group.Wait()
 }
 
 // flags reads the command line. done means that the answer was printed. The

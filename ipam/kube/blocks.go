@@ -9,6 +9,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -81,6 +82,25 @@ func (b *Blocks) Write(ctx context.Context, block *v1alpha1.AddressBlock) (*v1al
 	return out, nil
 }
 
+// Delete removes the block as it was read: with that uid and resourceVersion. One
+// that is gone is fine. It is for controllers.
+func (b *Blocks) Delete(ctx context.Context, block *v1alpha1.AddressBlock) error {
+	ctx, cancel := context.WithTimeout(ctx, b.calls)
+	defer cancel()
+	options, err := json.Marshal(metav1.DeleteOptions{
+		TypeMeta:      metav1.TypeMeta{APIVersion: "v1", Kind: "DeleteOptions"},
+		Preconditions: &metav1.Preconditions{UID: &block.UID, ResourceVersion: &block.ResourceVersion},
+	})
+	if err != nil {
+		return fmt.Errorf("encode deletion of address block %s: %w", block.Name, err)
+	}
+	err = b.client.Delete().Resource(v1alpha1.Resource).Name(block.Name).MaxRetries(0).Body(options).Do(ctx).Error()
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("delete address block %s: %w", block.Name, err)
+	}
+	return nil
+}
+
 // List reads every block from the API server's cache, a page at a time. It is for
 // controllers and people; nodes do without.
 func (b *Blocks) List(ctx context.Context, each func(*v1alpha1.AddressBlock) error) error {
@@ -122,19 +142,20 @@ type outcome int
 
 const (
 	written  outcome = iota
-	outdated         // somebody else was first: nothing was written
+	outdated         // somebody else was first, or the block is deleted: nothing was written
 	refused          // the API server said no: nothing was written
 	unknown          // it may have been written, or may be yet
 )
 
 // Outcome of a write by its error: only an answer of the API server that says so
-// is proof that nothing was written.
-func outcomeOf(err error) outcome {
+// is proof that nothing was written. An update finds no block when it was deleted
+// since it was read.
+func outcomeOf(err error, update bool) outcome {
 	var status apierrors.APIStatus
 	switch {
 	case err == nil:
 		return written
-	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
+	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), update && apierrors.IsNotFound(err):
 		return outdated
 	case errors.As(err, &status):
 		if code := status.Status().Code; code >= 400 && code < 500 && code != http.StatusRequestTimeout {

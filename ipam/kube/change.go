@@ -124,8 +124,9 @@ func (n *Node) write(ctx context.Context, p place, block *v1alpha1.AddressBlock,
 		return refused, err
 	}
 	block.DropLapsedWants(time.Now())
+	update := block.ResourceVersion != ""
 	after, err := n.blocks.Write(ctx, block)
-	switch done := outcomeOf(err); done {
+	switch done := outcomeOf(err, update); done {
 	case written:
 		h, err := n.holding(p)
 		if err != nil {

@@ -29,6 +29,14 @@ type Options struct {
 	Claims *kube.IPAMClaims
 	// Reclaimed, if set, is told of every change: for events.
 	Reclaimed func(block *v1alpha1.AddressBlock, slots int, reason string)
+	// Seen, if set, gets every block of a round, as it was read. Before is called at
+	// the beginning of a round, After when all blocks were seen.
+	Seen   func(*v1alpha1.AddressBlock)
+	Before func(context.Context) error
+	After  func()
+	// EmptyAfter is how long a block has had no address taken before it is deleted;
+	// 1 h.
+	EmptyAfter time.Duration
 }
 
 // Reclaimer reclaims.
@@ -37,6 +45,14 @@ type Reclaimer struct {
 	blocks *kube.Blocks
 	// client reads nodes, StatefulSets and pods.
 	client kubernetes.Interface
+	// empty are the blocks that nobody has an address of.
+	empty map[string]vacancy
+}
+
+// vacancy is since when a block is empty, and its resourceVersion then.
+type vacancy struct {
+	version string
+	since   time.Time
 }
 
 // New returns a Reclaimer.
@@ -47,7 +63,10 @@ func New(blocks *kube.Blocks, client kubernetes.Interface, o Options) *Reclaimer
 	if o.Every == 0 {
 		o.Every = time.Minute
 	}
-	return &Reclaimer{Options: o, blocks: blocks, client: client}
+	if o.EmptyAfter == 0 {
+		o.EmptyAfter = time.Hour
+	}
+	return &Reclaimer{Options: o, blocks: blocks, client: client, empty: map[string]vacancy{}}
 }
 
 // Run reclaims until ctx ends, and returns nil then. A round that fails is logged
@@ -71,17 +90,57 @@ func (r *Reclaimer) Run(ctx context.Context) error {
 // one that lives.
 type verdicts map[string]string
 
-// Once looks at every claim of a StatefulSet's pod, then at every block. It tries all of them and joins the errors.
+// Once looks at every claim of a StatefulSet's pod, then at every block. It tries
+// all of them and joins the errors.
 func (r *Reclaimer) Once(ctx context.Context) error {
-	known := verdicts{}
-	failed := []error{r.ordinals(ctx)}
+	known, still := verdicts{}, map[string]vacancy{}
+	var failed []error
+	if r.Before != nil {
+		failed = append(failed, r.Before(ctx))
+	}
+	failed = append(failed, r.ordinals(ctx))
 	err := r.blocks.List(ctx, func(b *v1alpha1.AddressBlock) error {
-		if err := r.block(ctx, b, known); err != nil {
-			failed = append(failed, err)
+		if r.Seen != nil {
+			r.Seen(b)
 		}
+		failed = append(failed, r.block(ctx, b, known), r.vacate(ctx, b, still))
 		return ctx.Err()
 	})
+	if err == nil {
+		r.empty = still
+		if r.After != nil {
+			r.After()
+		}
+	}
 	return errors.Join(err, errors.Join(failed...))
+}
+
+// forgetAfter is how long after its quarantine an address that nobody wanted is
+// suspect.
+const forgetAfter = 24 * time.Hour
+
+// vacate deletes a block that has been empty for long. A node that wants an address
+// of it at that moment has its update refused, and makes the block anew.
+func (r *Reclaimer) vacate(ctx context.Context, b *v1alpha1.AddressBlock, still map[string]vacancy) error {
+	now := time.Now()
+	for _, s := range b.Spec.Slots {
+		if s.Until == nil || now.Before(s.Until.Add(forgetAfter)) {
+			return nil
+		}
+	}
+	was, known := r.empty[b.Name]
+	if !known || was.version != b.ResourceVersion {
+		was = vacancy{b.ResourceVersion, now}
+	}
+	if now.Sub(was.since) < r.EmptyAfter {
+		still[b.Name] = was
+		return nil
+	}
+	err := r.blocks.Delete(ctx, b)
+	if apierrors.IsConflict(err) {
+		return nil
+	}
+	return err
 }
 
 func (r *Reclaimer) block(ctx context.Context, b *v1alpha1.AddressBlock, known verdicts) error {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/tendril-cni/tendril/webhook/certs"
@@ -48,6 +49,9 @@ type Config struct {
 	GlobalNamespaces []string
 	// Checks judge the kinds of other domains; nil for validate.Domains().
 	Checks map[schema.GroupKind]validate.Check
+
+	// Collectors are metrics of others that are served beside the webhooks' own.
+	Collectors []prometheus.Collector
 
 	Log *slog.Logger
 }

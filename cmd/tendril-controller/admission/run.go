@@ -128,6 +128,7 @@ func (a *controller) listener() error {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "tendril_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": a.Version}})
 	info.Set(1)
 	a.metrics.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	a.metrics.MustRegister(a.Collectors...)
 	checks := a.Checks
 	if checks == nil {
 		checks = validate.Domains()
