@@ -10,7 +10,7 @@ STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 # The kinds that tendril-cni answers to by its name.
 KINDS   := sriov macvlan ipvlan vlan bridge host-device tuning sbr vrf bond static host-local dhcp
 
-.PHONY: all build lint test test-long unit demo bench image lab-shell clean
+.PHONY: all build lint test test-long unit demo bench image manifests chart lab-shell clean
 
 all: build
 
@@ -45,6 +45,13 @@ image: build ## bin/tendril.tar, an OCI archive, without a container engine
 
 lab-shell: ## a shell in a running lab, kubectl set up
 	@bash tests/run.sh shell
+
+manifests: ## deployment/manifests from the chart
+	$(GO) run ./tests/chart/cmd/manifests
+
+chart: ## bin/tendril-<version>.tgz, for helm install
+	@mkdir -p $(BIN)
+	$(GO) run ./tests/chart/cmd/manifests -package $(BIN)
 
 clean: ## what was built; the lab's cache (.lab) stays
 	rm -rf $(BIN)

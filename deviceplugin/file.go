@@ -3,7 +3,9 @@ package deviceplugin
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -27,6 +29,9 @@ type FileOptions struct {
 	// Good is where the newest good content is kept, so that a restart beside a
 	// bad file finds what was served before; empty for nowhere.
 	Good string
+	// Optional: a file that never was there is none, and no failure. One that was
+	// there, in this process or by what Good says in an earlier one, has to be.
+	Optional bool
 	// Log is required.
 	Log *slog.Logger
 }
@@ -42,6 +47,8 @@ type File struct {
 	// seen is the content looked at last, whatever became of it; nil before the
 	// first look and for a file that could not be read.
 	seen []byte
+	// known: there was something to look at.
+	known bool
 }
 
 // OpenFile reads the file. When it is bad, the configuration is the one that was
@@ -81,6 +88,9 @@ func (f *File) Err() error {
 // last look and that this is good.
 func (f *File) read() (cfg Config, fresh bool) {
 	data, err := os.ReadFile(f.opts.Path)
+	if errors.Is(err, fs.ErrNotExist) && f.opts.Optional && !f.wasThere() {
+		return Config{}, false
+	}
 	if err != nil {
 		f.seen = nil
 		f.bad(refusal.New(fmt.Sprintf("file %q", f.opts.Path), "", "nothing readable", "a configuration of device pools").Because(err))
@@ -89,7 +99,7 @@ func (f *File) read() (cfg Config, fresh bool) {
 	if f.seen != nil && bytes.Equal(data, f.seen) {
 		return Config{}, false
 	}
-	f.seen = data
+	f.seen, f.known = data, true
 	if f.seen == nil {
 		f.seen = []byte{}
 	}
@@ -104,6 +114,15 @@ func (f *File) read() (cfg Config, fresh bool) {
 	f.err.Store(new(error))
 	f.keep(data)
 	return cfg, true
+}
+
+// wasThere says whether there was such a file, now or in an earlier process.
+func (f *File) wasThere() bool {
+	if f.known || f.opts.Good == "" {
+		return f.known
+	}
+	_, err := os.Stat(f.opts.Good)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // bad notes a failure, and logs it when it is another one than before.

@@ -64,10 +64,13 @@ type followed struct {
 
 func follow(t *testing.T, path, good string) *followed {
 	t.Helper()
+	return followWith(t, deviceplugin.FileOptions{Path: path, Prefix: "intel.com", Good: good})
+}
+
+func followWith(t *testing.T, o deviceplugin.FileOptions) *followed {
 	f := &followed{}
-	file, cfg := deviceplugin.OpenFile(deviceplugin.FileOptions{
-		Path: path, Prefix: "intel.com", Good: good, Log: slog.New(slog.NewTextHandler(&f.log, nil)),
-	})
+	o.Log = slog.New(slog.NewTextHandler(&f.log, nil))
+	file, cfg := deviceplugin.OpenFile(o)
 	f.File = file
 	f.take(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -177,6 +180,26 @@ func TestFileLastGood(t *testing.T) {
 // TestNoFile: no path is no pools, and no error.
 func TestNoFile(t *testing.T) {
 	follow(t, "", "").says(t, "", "")
+}
+
+// TestOptionalFile: before somebody makes the ConfigMap nothing is wrong, after it
+// its absence is.
+func TestOptionalFile(t *testing.T) {
+	path, good := filepath.Join(t.TempDir(), "config.json"), filepath.Join(t.TempDir(), "pools.json")
+	optional := func() *followed {
+		return followWith(t, deviceplugin.FileOptions{Path: path, Prefix: "intel.com", Good: good, Optional: true})
+	}
+	f := optional()
+	f.says(t, "", "")
+	if err := os.WriteFile(path, []byte(named("one")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f.says(t, "one ", "")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	f.says(t, "one ", "nothing readable")
+	optional().says(t, "one ", "nothing readable")
 }
 
 // TestFileToPools: a bad configuration leaves the kubelet with the pools it has,

@@ -12,7 +12,8 @@ import (
 	"github.com/tendril-cni/tendril/tests/lab/cluster"
 )
 
-// Resource is the extended resource that deployment/manifests configures.
+// Resource is the extended resource that deployment/examples/pools.yaml makes of
+// the VFs of sriov0.
 const Resource = "tendril.dev/sriov0"
 
 // apiServer tells the daemon where the API server is: the lab has no kube-proxy.
@@ -67,10 +68,15 @@ func Up(ctx context.Context, o Options) (*Stage, error) {
 }
 
 func (s *Stage) install(ctx context.Context) error {
-	if err := s.ApplyFiles(ctx, "deployment/manifests/tendril.yaml"); err != nil {
-		return err
+	// What the daemon reads is there before the daemon: the kubelet looks for a
+	// ConfigMap again only after a while.
+	if out, err := s.Kubectl(ctx, "create", "namespace", "tendril-system"); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
 	}
 	if err := s.Apply(ctx, apiServer); err != nil {
+		return err
+	}
+	if err := s.ApplyFiles(ctx, "deployment/examples/pools.yaml", "deployment/manifests/node.yaml"); err != nil {
 		return err
 	}
 	s.say("manifests applied")

@@ -14,8 +14,7 @@ import (
 	"github.com/tendril-cni/tendril/webhook/certs"
 )
 
-// Names in the webhook configurations, which deployment/manifests/controller.yaml
-// has as well.
+// Names in the webhook configurations, which the chart has as well.
 const (
 	// MutatePods is the webhook that injects.
 	MutatePods = "mutate-pods.tendril.dev"

@@ -158,7 +158,7 @@ type offerOptions struct {
 // logged and shown in the metrics and the page.
 func newOffer(o offerOptions, inv *sysfs.Inventory, j *journal.Journal, kubelet *podresources.Client, log *slog.Logger) (*offer, error) {
 	file, conf := deviceplugin.OpenFile(deviceplugin.FileOptions{
-		Path: o.File, Prefix: defaultPrefix, Good: filepath.Join(o.StateDir, "pools.json"), Log: log,
+		Path: o.File, Prefix: defaultPrefix, Good: filepath.Join(o.StateDir, "pools.json"), Optional: true, Log: log,
 	})
 	options := deviceplugin.Options{
 		KubeletRoot: o.KubeletRoot, Config: conf, Inventory: scanned{inv}, Log: log,

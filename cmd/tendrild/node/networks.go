@@ -2,7 +2,10 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,12 +22,17 @@ import (
 // named.
 const multusConfDir = "/etc/cni/multus/net.d"
 
-// readNetworks reads the node's say in networks; no file means the defaults.
-func readNetworks(path string) (netconf.Node, error) {
+// readNetworks reads the node's say in networks; no file means the defaults. The
+// manifests name a file that comes with a ConfigMap which need not be there.
+func readNetworks(path string, log *slog.Logger) (netconf.Node, error) {
 	if path == "" {
 		return netconf.Node{}, nil
 	}
 	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		log.Info("no configuration of networks: the defaults hold", "file", path)
+		return netconf.Node{}, nil
+	}
 	if err != nil {
 		return netconf.Node{}, fmt.Errorf("read networks (--networks-config): %w", err)
 	}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -95,16 +96,19 @@ func TestReadinessFileIsWaitedFor(t *testing.T) {
 
 func TestNetworksFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "networks.json")
-	if _, err := readNetworks(path); err == nil || !strings.Contains(err.Error(), "--networks-config") {
+	if _, err := readNetworks(t.TempDir(), slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "--networks-config") {
 		t.Errorf("error = %v, want one that names the flag", err)
 	}
-	if n, err := readNetworks(""); err != nil || n.Isolation {
+	if n, err := readNetworks(filepath.Join(t.TempDir(), "networks.json"), slog.New(slog.DiscardHandler)); err != nil || n.Isolation {
+		t.Errorf("a file that is not there: %+v, %v; want the defaults", n, err)
+	}
+	if n, err := readNetworks("", slog.New(slog.DiscardHandler)); err != nil || n.Isolation {
 		t.Errorf("no file: %+v, %v", n, err)
 	}
 	if err := os.WriteFile(path, []byte(`{"namespaceIsolation":true}`), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := readNetworks(path); err != nil || !n.Isolation {
+	if n, err := readNetworks(path, slog.New(slog.DiscardHandler)); err != nil || !n.Isolation {
 		t.Errorf("got %+v, %v", n, err)
 	}
 }

@@ -81,7 +81,7 @@ func (d *daemon) open() (err error) {
 	if err := d.validate(); err != nil {
 		return err
 	}
-	if d.networks, err = readNetworks(d.NetworksFile); err != nil {
+	if d.networks, err = readNetworks(d.NetworksFile, d.Log); err != nil {
 		return err
 	}
 	if len(d.networks.Idle) > 0 {
