@@ -168,7 +168,7 @@ func (r *Reviewer) pod(ctx context.Context, req *admissionv1.AdmissionRequest) [
 	if len(bad) > 0 || len(a.selections) == 0 {
 		return bad
 	}
-	return validate.Asked(a.object, pod, a.selections, a.definitions, a.facts)
+	return validate.Asked(a.object, req.Namespace, pod, a.selections, a.definitions, a.facts)
 }
 
 func sameAsked(a, b *corev1.Pod) bool {

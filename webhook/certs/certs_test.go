@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/tendril-cni/tendril/webhook/certs"
@@ -120,6 +121,51 @@ func TestLeafFollowsItsNames(t *testing.T) {
 	next, changed, err := s.Next(start.Add(time.Hour), time.Time{}, other)
 	if err != nil || !changed || next.Leaf().Leaf.VerifyHostname("new.x.svc") != nil || !bytes.Equal(next.Bundle(), s.Bundle()) {
 		t.Errorf("changed %v, error %v", changed, err)
+	}
+}
+
+// TestStricterPolicyHoldsAtOnce: what was made to last longer is replaced, with
+// the overlap of every renewal, and then left alone.
+func TestStricterPolicyHoldsAtOnce(t *testing.T) {
+	s, _, err := certs.State{}.Next(start, time.Time{}, policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	strict := policy
+	strict.CAValidity, strict.LeafValidity = 100*time.Hour, 10*time.Hour
+	var changes []int
+	for now := start.Add(time.Minute); now.Before(start.Add(5 * time.Hour)); now = now.Add(time.Minute) {
+		next, changed, err := s.Next(now, now.Add(-2*strict.Overlap), strict)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if changed {
+			changes = append(changes, bytes.Count(next.Bundle(), []byte("BEGIN")))
+		}
+		s = next
+	}
+	// A second authority, a leaf of it, the first authority gone.
+	if diff := cmp.Diff([]int{2, 2, 1}, changes); diff != "" {
+		t.Error(diff)
+	}
+	if end := s.Leaf().Leaf.NotAfter; end.After(start.Add(11 * time.Hour)) {
+		t.Errorf("the leaf lasts until %v", end)
+	}
+}
+
+// TestPolicyThatCannotBeKept: lifetimes that end before a renewal is known.
+func TestPolicyThatCannotBeKept(t *testing.T) {
+	const h = time.Hour
+	for want, p := range map[string]certs.Policy{
+		"":                   {},
+		"--cert-overlap":     {Overlap: time.Second},
+		"--cert-validity":    {LeafValidity: 20 * time.Minute},
+		"--cert-ca-validity": {CAValidity: 3 * h, LeafValidity: 4 * h},
+	} {
+		err := p.Validate(time.Minute)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), "field "+want+":")) {
+			t.Errorf("%+v: %v, want a refusal of %q", p, err, want)
+		}
 	}
 }
 

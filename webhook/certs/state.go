@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
@@ -8,6 +9,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/tendril-cni/tendril/cni/refusal"
 )
 
 // Keys of the shared Secret. The last two are those of a TLS Secret.
@@ -23,24 +26,40 @@ type Policy struct {
 	// Names are the DNS names of the leaf, at least one.
 	Names []string
 	// CAValidity and LeafValidity are lifetimes; renewal begins when a third is
-	// left. 3 years and 90 days when zero.
+	// left. Zero is DefaultPolicy's.
 	CAValidity, LeafValidity time.Duration
-	// Overlap is how long API servers and replicas may take to see a change; 10
-	// minutes when zero.
+	// Overlap is how long API servers and replicas may take to see a change; zero
+	// is DefaultPolicy's.
 	Overlap time.Duration
 }
 
+// DefaultPolicy is what holds where a Policy says nothing; it has no names.
+var DefaultPolicy = Policy{CAValidity: 3 * 365 * 24 * time.Hour, LeafValidity: 90 * 24 * time.Hour, Overlap: 10 * time.Minute}
+
 func (p Policy) withDefaults() Policy {
-	if p.CAValidity == 0 {
-		p.CAValidity = 3 * 365 * 24 * time.Hour
-	}
-	if p.LeafValidity == 0 {
-		p.LeafValidity = 90 * 24 * time.Hour
-	}
-	if p.Overlap == 0 {
-		p.Overlap = 10 * time.Minute
-	}
+	p.CAValidity = cmp.Or(p.CAValidity, DefaultPolicy.CAValidity)
+	p.LeafValidity = cmp.Or(p.LeafValidity, DefaultPolicy.LeafValidity)
+	p.Overlap = cmp.Or(p.Overlap, DefaultPolicy.Overlap)
 	return p
+}
+
+// Validate refuses lifetimes within which a renewal cannot be made known, for a
+// Keeper that looks every interval: it begins when a third is left, and takes an
+// overlap. The fields are the command line's.
+func (p Policy) Validate(interval time.Duration) error {
+	const object = "command line"
+	p = p.withDefaults()
+	switch {
+	case interval <= 0:
+		return refusal.New(object, "--cert-interval", interval, "more than 0s")
+	case p.Overlap < interval:
+		return refusal.New(object, "--cert-overlap", p.Overlap, "at least --cert-interval, "+interval.String())
+	case p.LeafValidity < 3*p.Overlap:
+		return refusal.New(object, "--cert-validity", p.LeafValidity, "at least three times --cert-overlap, "+(3*p.Overlap).String())
+	case p.CAValidity < p.LeafValidity:
+		return refusal.New(object, "--cert-ca-validity", p.CAValidity, "at least --cert-validity, "+p.LeafValidity.String())
+	}
+	return nil
 }
 
 // State is a serving pair with the authorities that vouch for it.
@@ -101,9 +120,11 @@ func (s State) signer() int {
 // made is when a certificate was made: its validity begins clockSkew earlier.
 func made(c *x509.Certificate) time.Time { return c.NotBefore.Add(clockSkew) }
 
-// old reports whether a third or less of c's lifetime is left.
-func old(c *x509.Certificate, now time.Time) bool {
-	return c.NotAfter.Sub(now) <= c.NotAfter.Sub(made(c))/3
+// old reports whether a third or less of c's lifetime is left, or that is longer
+// than what is wanted now: a policy that became stricter holds at once.
+func old(c *x509.Certificate, now time.Time, validity time.Duration) bool {
+	lifetime := c.NotAfter.Sub(made(c))
+	return c.NotAfter.Sub(now) <= lifetime/3 || lifetime > validity+time.Second // certificates have whole seconds
 }
 
 // Next returns the state that is to follow s at now, and whether it differs. At
@@ -116,7 +137,7 @@ func (s State) Next(now, published time.Time, p Policy) (State, bool, error) {
 	case s.empty() || s.dead(now):
 		next, err := s.begin(now, p)
 		return next, err == nil, err
-	case old(s.newest(), now):
+	case old(s.newest(), now, p.CAValidity):
 		next, err := s.addAuthority(now, p)
 		return next, err == nil, err
 	case s.leafDue(now, p) && (known || s.signer() == len(s.authorities)-1):
@@ -138,7 +159,7 @@ func (s State) dead(now time.Time) bool { return now.After(s.newest().NotAfter) 
 // leafDue reports whether the leaf is to be signed anew: for its age, its names,
 // or because a newer authority is there.
 func (s State) leafDue(now time.Time, p Policy) bool {
-	return old(s.leaf.Leaf, now) || s.signer() != len(s.authorities)-1 || !slices.Equal(s.leaf.Leaf.DNSNames, p.Names)
+	return old(s.leaf.Leaf, now, p.LeafValidity) || s.signer() != len(s.authorities)-1 || !slices.Equal(s.leaf.Leaf.DNSNames, p.Names)
 }
 
 // begin makes an authority and a leaf at once.

@@ -165,7 +165,7 @@ func (c *Cache) known(namespace, name string) *nad.NetworkAttachmentDefinition {
 func (c *Cache) Facts() validate.Facts {
 	f, seen := c.options.Facts, c.cluster.Load()
 	f.Networks, f.Complete = view{c}, true
-	f.Plugins, f.Resources, f.Userspace, f.Links = seen.Plugins, seen.Resources, seen.Userspace, seen.Links
+	f.Plugins, f.Resources, f.Userspace, f.Links, f.Given = seen.Plugins, seen.Resources, seen.Userspace, seen.Links, seen.Given
 	f.PodNets = append(slices.Clip(f.PodNets), seen.PodNets...)
 	f.NodeAddrs = seen.NodeAddrs
 	return f

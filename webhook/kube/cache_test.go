@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,7 @@ import (
 	lab "github.com/tendril-cni/tendril/tests/lab/kube"
 	"github.com/tendril-cni/tendril/webhook"
 	"github.com/tendril-cni/tendril/webhook/kube"
+	"github.com/tendril-cni/tendril/webhook/report"
 	"github.com/tendril-cni/tendril/webhook/validate"
 )
 
@@ -236,7 +238,8 @@ func TestFactsOfTheCluster(t *testing.T) {
 		t.Errorf("before: %+v", f)
 	}
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{GenerateName: "n-", Labels: map[string]string{"zone": "x"}, Annotations: map[string]string{
-		kube.PluginsAnnotation: "macvlan,bridge", kube.LinksAnnotation: "eth0", kube.UserspaceAnnotation: "v.io/dpdk"}},
+		report.PluginsAnnotation: "macvlan,bridge", report.LinksAnnotation: "eth0", report.UserspaceAnnotation: "v.io/dpdk",
+		report.GivenAnnotation: `{"always":1,"default":1,"system":["kube-system"]}`}},
 		Spec: corev1.NodeSpec{PodCIDR: "10.244.9.0/24", PodCIDRs: []string{"10.244.9.0/24"}}}
 	node, err := w.client.CoreV1().Nodes().Create(t.Context(), node, metav1.CreateOptions{})
 	if err != nil {
@@ -260,6 +263,9 @@ func TestFactsOfTheCluster(t *testing.T) {
 		links, known := f.Links("zone=x")
 		if _, none := f.Links("zone=y"); !known || !links["eth0"] || none {
 			return fmt.Errorf("links %v", links)
+		}
+		if system, others := f.Given("kube-system"), f.Given("blue"); !slices.Equal(system, []int{1}) || !slices.Equal(others, []int{2}) {
+			return fmt.Errorf("given %v, %v", system, others)
 		}
 		return nil
 	})

@@ -46,7 +46,7 @@ func (s *sources) lookAround(ctx context.Context, f *validate.Facts) {
 			classes = pointers(list.Items)
 		}
 		got := factsOf(pointers(nodes.Items), classes)
-		f.Plugins, f.Resources, f.Userspace, f.Links = got.Plugins, got.Resources, got.Userspace, got.Links
+		f.Plugins, f.Resources, f.Userspace, f.Links, f.Given = got.Plugins, got.Resources, got.Userspace, got.Links, got.Given
 		f.PodNets, f.NodeAddrs = append(f.PodNets, got.PodNets...), got.NodeAddrs
 	}
 	pods, err := s.client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})

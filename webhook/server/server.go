@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -43,8 +44,9 @@ func (s *Server) Handler() http.Handler {
 // Serve answers reviews on ln until ctx ends, and returns nil then, after the
 // reviews under way were answered.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	handler := &draining{next: s.Handler()}
 	srv := &http.Server{
-		Handler: s.Handler(), TLSConfig: s.TLS.Clone(), Protocols: &http.Protocols{},
+		Handler: handler, TLSConfig: s.TLS.Clone(), Protocols: &http.Protocols{},
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 		// Port scans and API servers with an old bundle are not worth a line each.
 		ErrorLog: log.New(debugWriter{s.Log}, "", 0),
@@ -54,6 +56,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
+		handler.on.Store(true)
 		s.shutdown(srv)
 	})
 	err := srv.ServeTLS(ln, "", "")
@@ -76,6 +79,21 @@ func (s *Server) shutdown(srv *http.Server) {
 	if err := srv.Shutdown(ctx); err != nil {
 		s.Log.Warn("reviews under way cut off", "error", err)
 	}
+}
+
+// draining has each client look for another replica with its next request: a
+// kept connection would otherwise be in use at the moment that it is cut.
+type draining struct {
+	next http.Handler
+	on   atomic.Bool
+}
+
+// ServeHTTP implements http.Handler.
+func (d *draining) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if d.on.Load() {
+		w.Header().Set("Connection", "close") // net/http turns it into GOAWAY for HTTP/2
+	}
+	d.next.ServeHTTP(w, r)
 }
 
 // debugWriter turns the lines of net/http into debug messages.

@@ -39,7 +39,7 @@ type running struct {
 	stop   func() error
 }
 
-func start(t *testing.T, o server.TLSOptions, review server.Review) *running {
+func start(t *testing.T, o server.TLSOptions, review server.Review, change ...func(*server.Server)) *running {
 	t.Helper()
 	cert, roots := selfSigned(t)
 	config, err := o.Config(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil })
@@ -52,6 +52,9 @@ func start(t *testing.T, o server.TLSOptions, review server.Review) *running {
 	}
 	s := &server.Server{Mutate: review, Validate: review, TLS: config, Log: discard,
 		Metrics: server.NewMetrics(prometheus.NewRegistry(), func() time.Time { return time.Time{} })}
+	for _, c := range change {
+		c(s)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx, ln) }()
@@ -172,6 +175,38 @@ func TestReviewsUnderWayAreAnswered(t *testing.T) {
 	}
 	if err := <-ended; err != nil {
 		t.Errorf("serve: %v", err)
+	}
+}
+
+// TestDrainingServesAndSendsAway: before the listener goes, kept connections are
+// given up one by one, each with an answer, so that none is cut under a request.
+func TestDrainingServesAndSendsAway(t *testing.T) {
+	r := start(t, server.TLSOptions{}, allow, func(s *server.Server) { s.Drain = 3 * time.Second })
+	post := func() (closes bool, err error) {
+		resp, err := r.client.Post("https://"+r.addr+"/mutate", "application/json", strings.NewReader(review))
+		if err != nil {
+			return false, err
+		}
+		defer resp.Body.Close()
+		_, err = io.Copy(io.Discard, resp.Body)
+		return resp.Close, err
+	}
+	if closes, err := post(); err != nil || closes {
+		t.Fatalf("before the end: connection closed %v, error %v", closes, err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- r.stop() }()
+	for deadline := time.Now().Add(time.Minute); ; {
+		closes, err := post()
+		if closes {
+			break
+		}
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("the connection is kept: %v", err)
+		}
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -49,6 +49,10 @@ type Facts struct {
 	// Links returns the links of the nodes that selector ("key=value", empty for
 	// all) matches. known is false unless all of them report theirs.
 	Links func(selector string) (links map[string]bool, known bool)
+	// Given returns the different numbers of networks that nodes give to pods of a
+	// namespace before those that they ask for; nil, also as its answer, when that
+	// is not known, and then it is taken to be none.
+	Given func(namespace string) []int
 	// PodNets and ServiceNets are the cluster's own networks, NodeAddrs the
 	// nodes' addresses.
 	PodNets, ServiceNets []netip.Prefix
@@ -96,6 +100,16 @@ func (f Facts) defaultInterface() string {
 		return "eth0"
 	}
 	return f.DefaultInterface
+}
+
+// given is never empty.
+func (f Facts) given(namespace string) []int {
+	if f.Given != nil {
+		if counts := f.Given(namespace); len(counts) > 0 {
+			return counts
+		}
+	}
+	return []int{0}
 }
 
 func (f Facts) network(namespace, name string) *nad.NetworkAttachmentDefinition {

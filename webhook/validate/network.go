@@ -225,10 +225,19 @@ func (l *list) master(d *nad.NetworkAttachmentDefinition, n netconf.Network, con
 			continue
 		}
 		links, known := f.Links(d.Annotations["k8s.v1.cni.cncf.io/nodeSelector"])
-		if known && !links[name] {
+		if known && !links[name] && !mayBeVF(name, links) {
 			l.add(UnknownMaster, Warn, pluginPath(n, config, i)+"master", name, "a link of the nodes: "+some(links))
 		}
 	}
+}
+
+// mayBeVF reports whether name is that of a VF by the custom of kernel and udev,
+// <physical function>v<number>. VFs come and go with pods, so nodes do not report
+// them.
+func mayBeVF(name string, links map[string]bool) bool {
+	parent := strings.TrimRight(name, "0123456789")
+	pf, ok := strings.CutSuffix(parent, "v")
+	return ok && parent != name && links[pf]
 }
 
 // resource judges whether anything provides the resource.

@@ -181,6 +181,9 @@ func TestNetworkAmongOthers(t *testing.T) {
 		{definition("n", `{"type":"macvlan","master":"eth1"}`), []string{"warn N011 spec.config.master"}},
 		{definition("n", `{"type":"macvlan","master":"eth1"}`, "k8s.v1.cni.cncf.io/nodeSelector", "unreported"), nil},
 		{definition("n", `{"type":"macvlan","master":"eth1","linkInContainer":true}`), nil},
+		{definition("n", `{"type":"macvlan","master":"eth0v3"}`), nil}, // VFs are not reported
+		{definition("n", `{"type":"macvlan","master":"eth1v3"}`), []string{"warn N011 spec.config.master"}},
+		{definition("n", `{"type":"macvlan","master":"eth0v"}`), []string{"warn N011 spec.config.master"}},
 		{definition("n", `{"type":"macvlan","master":"eth0"}`, validate.ResourceAnnotation, "v.io/b"), []string{"warn N009 metadata.annotations[k8s.v1.cni.cncf.io/resourceName]"}},
 		{definition("n", `{"type":"macvlan","master":"eth0","ipam":{"type":"host-local","subnet":"10.0.0.128/25"}}`), []string{"warn N008 spec.config.ipam"}},
 		{definition("n", `{"type":"macvlan","master":"eth0","vlan":5,"ipam":{"type":"host-local","subnet":"10.0.0.128/25"}}`), nil},

@@ -19,7 +19,7 @@ func Pod(object, namespace string, pod *corev1.Pod, f Facts) []Finding {
 		return out
 	}
 	definitions, out := Resolve(object, namespace, selections, f, f.network)
-	return append(out, Asked(object, pod, selections, definitions, f)...)
+	return append(out, Asked(object, namespace, pod, selections, definitions, f)...)
 }
 
 // PodObject names a pod in findings. Most pods have no name yet when they are
@@ -32,10 +32,10 @@ func PodObject(namespace string, pod *corev1.Pod) string {
 	return objectName("Pod", namespace, name)
 }
 
-// Asked judges selections against their definitions, which are nil where they
-// are not known.
-func Asked(object string, pod *corev1.Pod, selections []Selection, definitions []*nad.NetworkAttachmentDefinition, f Facts) []Finding {
-	a := &asked{list: list{object: object}, facts: f, selections: selections, definitions: definitions}
+// Asked judges the selections of a pod of namespace against their definitions,
+// which are nil where they are not known.
+func Asked(object, namespace string, pod *corev1.Pod, selections []Selection, definitions []*nad.NetworkAttachmentDefinition, f Facts) []Finding {
+	a := &asked{list: list{object: object}, namespace: namespace, facts: f, selections: selections, definitions: definitions}
 	a.networks = make([]*netconf.Network, len(selections))
 	for i, d := range definitions {
 		if d == nil {
@@ -61,6 +61,7 @@ func Asked(object string, pod *corev1.Pod, selections []Selection, definitions [
 // asked is one pod being judged.
 type asked struct {
 	list
+	namespace   string
 	facts       Facts
 	selections  []Selection
 	definitions []*nad.NetworkAttachmentDefinition
@@ -68,8 +69,35 @@ type asked struct {
 }
 
 // interfaces judges names against those that others have: lo, the default
-// network's, and net<n> of selections that name none.
+// network's, and net<n> of networks that nobody named. What n is depends on how
+// many networks the node gives by itself: a name that is taken on some nodes only
+// is warned about.
 func (a *asked) interfaces() {
+	counts := a.facts.given(a.namespace)
+	for _, s := range a.selections {
+		name := s.Element.Interface
+		if s.Index < 0 || name == "" {
+			continue
+		}
+		var by string
+		taken := 0
+		for _, given := range counts {
+			if owner := a.owners(given)[name]; owner != "" {
+				by, taken = owner, taken+1
+			}
+		}
+		switch {
+		case taken == len(counts):
+			a.add(BadInterface, Deny, s.field("interface"), name, "another name: "+by+" has this one")
+		case taken > 0:
+			a.add(BadInterface, Warn, s.field("interface"), name, "another name: "+by+" has this one on some nodes")
+		}
+	}
+}
+
+// owners returns who has which interface name without having asked for it, on a
+// node that gives so many networks by itself.
+func (a *asked) owners(given int) map[string]string {
 	first := a.facts.defaultInterface()
 	for _, s := range a.selections {
 		if s.Index < 0 && s.Element.Interface != "" {
@@ -77,25 +105,20 @@ func (a *asked) interfaces() {
 		}
 	}
 	owner := map[string]string{"lo": "the loopback", first: "the default network"}
+	for n := range given {
+		owner[autoName(n)] = fmt.Sprintf("network %d of those that the node gives to every pod", n+1)
+	}
 	for _, s := range a.selections {
 		if s.Index >= 0 && s.Element.Interface == "" {
-			owner[autoName(s)] = fmt.Sprintf("element %d, which names none,", s.Index)
+			owner[autoName(given+s.Index)] = fmt.Sprintf("element %d, which names none,", s.Index)
 		}
 	}
-	for _, s := range a.selections {
-		name := s.Element.Interface
-		if s.Index < 0 || name == "" {
-			continue
-		}
-		if by, taken := owner[name]; taken {
-			a.add(BadInterface, Deny, s.field("interface"), name, "another name: "+by+" has this one")
-		}
-	}
+	return owner
 }
 
-// autoName is the interface of a selection that names none: the default network
-// counts as 0.
-func autoName(s Selection) string { return fmt.Sprintf("net%d", s.Index+1) }
+// autoName is the interface of the network at position n, from 0, when nobody
+// named it: the default network counts as well.
+func autoName(n int) string { return fmt.Sprintf("net%d", n+1) }
 
 // hardware judges MAC addresses. Two interfaces of one pod may share one when
 // they are bonded.

@@ -115,6 +115,33 @@ func TestDefaultNetwork(t *testing.T) {
 	}
 }
 
+// TestInterfacesBesideTheNodesOwn: networks that the node gives to every pod take
+// names and move those of the pod's.
+func TestInterfacesBesideTheNodesOwn(t *testing.T) {
+	for _, tt := range []struct {
+		given    []int
+		networks string
+		want     []string
+	}{
+		{nil, "plain,l2@net1", []string{"deny P003 " + onNetworks + "[1].interface"}},
+		{[]int{1}, "plain@net1", []string{"deny P003 " + onNetworks + "[0].interface"}},
+		{[]int{1}, "plain,l2@net2", []string{"deny P003 " + onNetworks + "[1].interface"}},
+		{[]int{1}, "plain@x,l2,shared@net2", []string{}}, // l2 is net3 here
+		{[]int{0}, "plain@x,l2,shared@net2", []string{"deny P003 " + onNetworks + "[2].interface"}},
+		{[]int{0, 1}, "plain@x,l2,shared@net2", []string{"warn P003 " + onNetworks + "[2].interface"}},
+		{[]int{0, 2}, "plain@net2", []string{"warn P003 " + onNetworks + "[0].interface"}},
+	} {
+		pod := &corev1.Pod{}
+		pod.Annotations = map[string]string{validate.NetworksAnnotation: tt.networks}
+		asked := ""
+		found := validate.Pod("Pod x", "blue", pod, validate.Facts{Networks: networksOfPods, Complete: true, Given: func(ns string) []int { asked = ns; return tt.given }})
+		if diff := cmp.Diff(tt.want, brief(found)); diff != "" || asked != "blue" {
+			t.Errorf("%v, %s: asked of %q: %v\n%s", tt.given, tt.networks, asked, found, diff)
+		}
+		wantWhole(t, tt.networks, found)
+	}
+}
+
 // TestPodResources are the rules about what the kubelet is asked for.
 func TestPodResources(t *testing.T) {
 	f := validate.Facts{Networks: networksOfPods, Complete: true, Userspace: map[string]bool{"v.io/dpdk": true}}

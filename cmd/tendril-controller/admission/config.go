@@ -62,7 +62,7 @@ func Defaults() Config {
 		Namespace: "tendril-system", BindAddress: "0.0.0.0", Port: 8443, HealthPort: 8444,
 		SecretName: "tendril-webhook-cert", ServiceName: "tendril-webhook",
 		Mutating: "tendril", Validating: "tendril",
-		Interval: time.Minute, Drain: 5 * time.Second,
+		Policy: certs.DefaultPolicy, Interval: time.Minute, Drain: 5 * time.Second,
 		SwitchesName: "nri-control-switches", GlobalNamespaces: []string{"default"}, // as in the reference meta-plugin
 		// Where the reference meta-plugin is installed and looks.
 		Facts: validate.Facts{DefaultNamespace: "kube-system"},

@@ -114,6 +114,9 @@ func (a *controller) certificate(client kubernetes.Interface) (err error) {
 	if a.Policy.Names == nil {
 		a.Policy.Names = a.names()
 	}
+	if err := a.Policy.Validate(a.Interval); err != nil {
+		return err
+	}
 	store := kube.NewSecret(client.CoreV1().Secrets(a.Namespace), a.SecretName)
 	a.keeper = certs.NewKeeper(store, a.publish, a.Policy, a.Interval, time.Now, a.Log)
 	a.cert = a.keeper

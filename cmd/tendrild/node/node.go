@@ -67,6 +67,7 @@ type daemon struct {
 	rest      *rest.Config   // nil without Kubernetes
 	cache     *kube.Cache    // nil without Kubernetes
 	reporter  *kube.Reporter // nil without Kubernetes
+	tell      *facts         // nil without Kubernetes
 	inventory *sysfs.Inventory
 	offer     *offer
 	vfs       *vfs
@@ -135,6 +136,9 @@ func (d *daemon) connect() error {
 		return err
 	}
 	if d.reporter, err = kube.NewReporter(config, d.NodeName, d.cache, kube.Options{}, d.Log); err != nil {
+		return err
+	}
+	if d.tell, err = newFacts(config, d.NodeName, d.facts, d.Log); err != nil {
 		return err
 	}
 	d.Cluster, d.Report = d.cache, d.reporter
@@ -210,6 +214,7 @@ func (d *daemon) background(ctx context.Context, g *errgroup.Group) {
 	if d.cache != nil {
 		g.Go(func() error { return d.cache.Run(ctx) })
 		g.Go(func() error { return d.report(ctx) })
+		g.Go(func() error { return d.tell.run(ctx, factsPeriod) })
 	}
 	if d.MetricsAddr != "" {
 		g.Go(func() error {

@@ -42,6 +42,10 @@ func (a *API) serverFlags() []string {
 	}
 	if !a.options.Controllers {
 		flags = append(flags, "--disable-admission-plugins=ServiceAccount")
+	} else {
+		// There is no kube-proxy on this side: a Service that a webhook has is reached at its ready
+		// endpoints, which the controllers keep.
+		flags = append(flags, "--enable-aggregator-routing")
 	}
 	return flags
 }

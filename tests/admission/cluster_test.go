@@ -1,0 +1,305 @@
+//go:build cluster
+
+package admission
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	nad "github.com/k8snetworkplumbingwg/network-attachment-definition-client/pkg/apis/k8s.cni.cncf.io/v1"
+	nadclient "github.com/k8snetworkplumbingwg/network-attachment-definition-client/pkg/client/clientset/versioned"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/tendril-cni/tendril/tests/lab/cluster"
+	"github.com/tendril-cni/tendril/tests/stage"
+)
+
+func TestMain(m *testing.M) { cluster.Main(m) }
+
+// TestOnTheCluster holds the order: later parts play on the same stage.
+func TestOnTheCluster(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 12*time.Minute)
+	defer cancel()
+	p := newPlay(t, ctx)
+	defer p.Close()
+	for _, scene := range []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"TwoReplicasAreReady", p.replicas},
+		{"Invariant10PodsAreRestricted", p.restricted},
+		{"PodGetsItsVFByTheAnnotationAlone", p.injected},
+		{"Invariant9DenialNamesThePosition", p.denied},
+		{"NodesReportWhatTheyHave", p.reported},
+		{"ReplicaReplacedUnderLoad", p.replaced},
+		{"ReplicaKilledUnderLoad", p.killed},
+		{"CertificatesTurnOverUnderLoad", p.rotated},
+		{"Invariant1BothReplicasAway", p.away},
+	} {
+		if !t.Run(scene.name, scene.run) {
+			logs, err := p.Kubectl(ctx, "-n", "tendril-system", "logs", "-l", controllerLabel, "--tail=40", "--prefix")
+			t.Log(p.Explain(), logs, err)
+			return
+		}
+	}
+}
+
+const (
+	system          = "tendril-system"
+	controllerLabel = "app.kubernetes.io/name=tendril-controller"
+	networks        = "k8s.v1.cni.cncf.io/networks"
+)
+
+type play struct {
+	*stage.Stage
+	ctx      context.Context
+	api      *kubernetes.Clientset
+	networks *nadclient.Clientset
+	warnings warnings
+}
+
+// warnings are what the API server said beside its answers.
+type warnings struct {
+	mu   sync.Mutex // guards text
+	text []string
+}
+
+// HandleWarningHeader implements rest.WarningHandler.
+func (w *warnings) HandleWarningHeader(_ int, _, text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.text = append(w.text, text)
+}
+
+// take returns what was said since it was last called.
+func (w *warnings) take() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := strings.Join(w.text, "\n")
+	w.text = nil
+	return out
+}
+
+func newPlay(t *testing.T, ctx context.Context) *play {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	s, err := stage.Up(ctx, stage.Options{Nodes: 1, Root: root, Say: func(format string, args ...any) {
+		fmt.Fprintf(os.Stderr, "%5.1fs  %s\n", time.Since(start).Seconds(), fmt.Sprintf(format, args...))
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &play{Stage: s, ctx: ctx}
+	if err := p.connect(); err != nil {
+		_ = s.Close()
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (p *play) connect() error {
+	config, err := p.RESTConfig()
+	if err != nil {
+		return err
+	}
+	config.WarningHandler = &p.warnings
+	if p.api, err = kubernetes.NewForConfig(config); err != nil {
+		return err
+	}
+	p.networks, err = nadclient.NewForConfig(config)
+	return err
+}
+
+func (p *play) must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *play) kubectl(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := p.Kubectl(p.ctx, args...)
+	p.must(t, err)
+	return out
+}
+
+// ready waits until n replicas are ready and no other is left.
+func (p *play) ready(t *testing.T, n int) {
+	t.Helper()
+	p.must(t, p.Await(p.ctx, fmt.Sprintf("%d replicas to be ready", n), func(ctx context.Context) (string, bool, error) {
+		d, err := p.api.AppsV1().Deployments(system).Get(ctx, "tendril-controller", metav1.GetOptions{})
+		if err != nil {
+			return "", false, err
+		}
+		pods := p.controllers(ctx)
+		seen := fmt.Sprintf("generation %d of %d, updated %d, ready %d, pods %d", d.Status.ObservedGeneration, d.Generation, d.Status.UpdatedReplicas, d.Status.ReadyReplicas, len(pods))
+		s := d.Status
+		return seen, s.ObservedGeneration == d.Generation && int(s.UpdatedReplicas) == n && int(s.ReadyReplicas) == n && len(pods) == n, nil
+	}))
+}
+
+// controllers are the replicas' pods, those that are ending included.
+func (p *play) controllers(ctx context.Context) []corev1.Pod {
+	list, err := p.api.CoreV1().Pods(system).List(ctx, metav1.ListOptions{LabelSelector: controllerLabel})
+	if err != nil {
+		return nil
+	}
+	return list.Items
+}
+
+func (p *play) replicas(t *testing.T) {
+	start := time.Now()
+	p.must(t, p.ApplyFiles(p.ctx, "deployment/manifests/controller.yaml"))
+	p.ready(t, 2)
+	t.Logf("both replicas are ready %v after the manifest was applied", time.Since(start).Round(time.Second))
+	c, err := p.api.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(p.ctx, "tendril", metav1.GetOptions{})
+	p.must(t, err)
+	if len(c.Webhooks[0].ClientConfig.CABundle) == 0 {
+		t.Error("the replicas are ready and nobody is told to trust them")
+	}
+	p.must(t, p.ApplyFiles(p.ctx, "deployment/examples/networks.yaml"))
+}
+
+// restricted has the API server judge the pods that run here by the strictest
+// standard: it names the daemon's, which needs the host, and not ours.
+func (p *play) restricted(t *testing.T) {
+	label := []byte(`{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":"restricted"}}}`)
+	p.warnings.take()
+	_, err := p.api.CoreV1().Namespaces().Patch(p.ctx, system, types.MergePatchType, label, metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}})
+	p.must(t, err)
+	if warned := p.warnings.take(); !strings.Contains(warned, "tendrild-") || strings.Contains(warned, "tendril-controller") {
+		t.Errorf("the API server says %q", warned)
+	}
+}
+
+// pod is a pod that asks for networks in its annotation alone; none for "".
+func pod(name, annotation string) *corev1.Pod {
+	out := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default"},
+		Spec: corev1.PodSpec{
+			TerminationGracePeriodSeconds: new(int64(1)),
+			Containers:                    []corev1.Container{{Name: "shell", Image: cluster.ToolsImage, ImagePullPolicy: corev1.PullIfNotPresent, Command: []string{"sleep", "1000000"}}},
+		},
+	}
+	if annotation != "" {
+		out.Annotations = map[string]string{networks: annotation}
+	}
+	return out
+}
+
+func (p *play) create(what *corev1.Pod, dryRun bool) (*corev1.Pod, error) {
+	o := metav1.CreateOptions{}
+	if dryRun {
+		o.DryRun = []string{metav1.DryRunAll}
+	}
+	return p.api.CoreV1().Pods(what.Namespace).Create(p.ctx, what, o)
+}
+
+func (p *play) injected(t *testing.T) {
+	made, err := p.create(pod("annotated", "fast"), false)
+	p.must(t, err)
+	if n := made.Spec.Containers[0].Resources.Limits[stage.Resource]; n.Value() != 1 {
+		t.Errorf("the pod asks for %s of %s, want 1", n.String(), stage.Resource)
+	}
+	p.must(t, p.PodReady(p.ctx, "annotated"))
+	p.must(t, p.Await(p.ctx, "the pod's network-status", func(ctx context.Context) (string, bool, error) {
+		got, err := p.Interfaces(ctx, "annotated")
+		if err != nil || len(got) != 2 {
+			return fmt.Sprint(got), false, err
+		}
+		in := got[1]
+		return fmt.Sprint(in), in.Name == "net1" && in.Kind == "sriov" && in.Device != "" && in.VLAN == 42, nil
+	}))
+	out, err := p.Exec(p.ctx, "annotated", "cat", "/etc/podnetinfo/annotations")
+	p.must(t, err)
+	if !strings.Contains(out, networks+`="fast"`) {
+		t.Errorf("podnetinfo says %s", out)
+	}
+}
+
+func (p *play) denied(t *testing.T) {
+	for annotation, want := range map[string]string{
+		`[{"name":"fast"},]`:  "P001: Pod \"default/denied\": field metadata.annotations[" + networks + "]: value",
+		`[{"name":"fast"}, ]`: "at line 1, column 19, byte 18",
+		"fast,,fast":          "P001",
+		"fast,fats":           "namespace default has fast, signalling, storage",
+	} {
+		_, err := p.create(pod("denied", annotation), true)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want a denial with %q", annotation, err, want)
+		}
+	}
+}
+
+// define makes a definition for nobody: only what is said of it counts.
+func (p *play) define(config string) error {
+	d := &nad.NetworkAttachmentDefinition{ObjectMeta: metav1.ObjectMeta{Name: "tried"}, Spec: nad.NetworkAttachmentDefinitionSpec{Config: config}}
+	_, err := p.networks.K8sCniCncfIoV1().NetworkAttachmentDefinitions("default").Create(p.ctx, d, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	return err
+}
+
+// reported: rules about nodes hold by what the daemon of a node tells of it.
+func (p *play) reported(t *testing.T) {
+	for config, want := range map[string]string{
+		`{"cniVersion":"1.0.0","type":"nonesuch"}`:                     "N003",
+		`{"cniVersion":"1.0.0","type":"macvlan","master":"nonesuch0"}`: "N011",
+		`{"cniVersion":"1.0.0","type":"macvlan","master":"sriov1"}`:    "",
+	} {
+		p.warnings.take()
+		p.must(t, p.define(config))
+		if said := p.warnings.take(); !strings.Contains(said, want) || want == "" && said != "" {
+			t.Errorf("%s: the API server says %q, want %q", config, said, want)
+		}
+	}
+}
+
+// away: without a replica, pods that ask for nothing start, running ones are not
+// held up, and what asks for networks does not get in unserved. What the static
+// policies know to be malformed they still say to be so.
+func (p *play) away(t *testing.T) {
+	p.kubectl(t, "-n", system, "scale", "deployment", "tendril-controller", "--replicas=0")
+	p.ready(t, 0)
+	_, err := p.create(pod("plain", ""), false)
+	p.must(t, err)
+	p.must(t, p.PodReady(p.ctx, "plain"))
+	p.kubectl(t, "label", "pod", "annotated", "while=away")
+	if _, err := p.create(pod("asks", "fast"), false); err == nil || !strings.Contains(err.Error(), "mutate-pods.tendril.dev") {
+		t.Errorf("a pod that asks for networks: %v, want a failing webhook", err)
+	}
+	for config, want := range map[string]string{
+		`{"name":"x"}`:                           "N002: field spec.config",
+		`{"type":"macvlan","mode":"l2"}`:         "N006: field spec.config.mode",
+		`{"type":"macvlan","master":"sriov1"}`:   "",
+		`{"type":"sriov","vlan":5}`:              "N010: field metadata.annotations",
+		`{"type":"bridge","cniVersion":"9.9.9"}`: "N004: field spec.config.cniVersion",
+	} {
+		if err := p.define(config); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", config, err, want)
+		}
+	}
+	patch := []byte(`{"metadata":{"annotations":{"` + networks + `":"a,,b"}}}`)
+	_, err = p.api.CoreV1().Pods("default").Patch(p.ctx, "plain", types.MergePatchType, patch, metav1.PatchOptions{})
+	if err == nil || !strings.Contains(err.Error(), "P001: field metadata.annotations") {
+		t.Errorf("a malformed annotation: %v, want P001", err)
+	}
+	p.kubectl(t, "-n", system, "scale", "deployment", "tendril-controller", "--replicas=2")
+	p.ready(t, 2)
+	_, err = p.create(pod("asks", "fast"), false)
+	p.must(t, err)
+	p.must(t, p.PodReady(p.ctx, "asks"))
+	p.must(t, p.PodGone(p.ctx, "asks", "plain", "annotated"))
+}
