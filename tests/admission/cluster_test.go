@@ -5,8 +5,6 @@ package admission
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -21,35 +19,28 @@ import (
 
 	"github.com/tendril-cni/tendril/tests/lab/cluster"
 	"github.com/tendril-cni/tendril/tests/stage"
+	"github.com/tendril-cni/tendril/tests/stage/suite"
 )
 
 func TestMain(m *testing.M) { cluster.Main(m) }
 
 // TestOnTheCluster holds the order: later parts play on the same stage.
 func TestOnTheCluster(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 12*time.Minute)
-	defer cancel()
-	p := newPlay(t, ctx)
-	defer p.Close()
-	for _, scene := range []struct {
-		name string
-		run  func(*testing.T)
-	}{
-		{"TwoReplicasAreReady", p.replicas},
-		{"Invariant10PodsAreRestricted", p.restricted},
-		{"PodGetsItsVFByTheAnnotationAlone", p.injected},
-		{"Invariant9DenialNamesThePosition", p.denied},
-		{"NodesReportWhatTheyHave", p.reported},
-		{"ReplicaReplacedUnderLoad", p.replaced},
-		{"ReplicaKilledUnderLoad", p.killed},
-		{"CertificatesTurnOverUnderLoad", p.rotated},
-		{"Invariant1BothReplicasAway", p.away},
-	} {
-		if !t.Run(scene.name, scene.run) {
-			logs, err := p.Kubectl(ctx, "-n", "tendril-system", "logs", "-l", controllerLabel, "--tail=40", "--prefix")
-			t.Log(p.Explain(), logs, err)
-			return
-		}
+	p := &play{Suite: suite.Open(t, stage.Options{Nodes: 1})}
+	p.Must(t, p.connect())
+	p.Acts(t,
+		suite.Scene{Name: "TwoReplicasAreReady", Run: p.replicas},
+		suite.Scene{Name: "Invariant10PodsAreRestricted", Run: p.restricted},
+		suite.Scene{Name: "PodGetsItsVFByTheAnnotationAlone", Run: p.injected},
+		suite.Scene{Name: "Invariant9DenialNamesThePosition", Run: p.denied},
+		suite.Scene{Name: "NodesReportWhatTheyHave", Run: p.reported},
+		suite.Scene{Name: "ReplicaReplacedUnderLoad", Run: p.replaced},
+		suite.Scene{Name: "ReplicaKilledUnderLoad", Run: p.killed},
+		suite.Scene{Name: "CertificatesTurnOverUnderLoad", Run: p.rotated},
+		suite.Scene{Name: "Invariant1BothReplicasAway", Run: p.away},
+	)
+	if t.Failed() {
+		t.Log(p.Kubectl(p.Ctx, "-n", system, "logs", "-l", controllerLabel, "--tail=40", "--prefix"))
 	}
 }
 
@@ -60,8 +51,7 @@ const (
 )
 
 type play struct {
-	*stage.Stage
-	ctx      context.Context
+	*suite.Suite
 	api      *kubernetes.Clientset
 	networks *nadclient.Clientset
 	warnings warnings
@@ -89,27 +79,6 @@ func (w *warnings) take() string {
 	return out
 }
 
-func newPlay(t *testing.T, ctx context.Context) *play {
-	t.Helper()
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	start := time.Now()
-	s, err := stage.Up(ctx, stage.Options{Nodes: 1, Root: root, Say: func(format string, args ...any) {
-		fmt.Fprintf(os.Stderr, "%5.1fs  %s\n", time.Since(start).Seconds(), fmt.Sprintf(format, args...))
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &play{Stage: s, ctx: ctx}
-	if err := p.connect(); err != nil {
-		_ = s.Close()
-		t.Fatal(err)
-	}
-	return p
-}
-
 func (p *play) connect() error {
 	config, err := p.RESTConfig()
 	if err != nil {
@@ -123,24 +92,10 @@ func (p *play) connect() error {
 	return err
 }
 
-func (p *play) must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (p *play) kubectl(t *testing.T, args ...string) string {
-	t.Helper()
-	out, err := p.Kubectl(p.ctx, args...)
-	p.must(t, err)
-	return out
-}
-
 // ready waits until n replicas are ready and no other is left.
 func (p *play) ready(t *testing.T, n int) {
 	t.Helper()
-	p.must(t, p.Await(p.ctx, fmt.Sprintf("%d replicas to be ready", n), func(ctx context.Context) (string, bool, error) {
+	p.Wait(t, fmt.Sprintf("%d replicas to be ready", n), func(ctx context.Context) (string, bool, error) {
 		d, err := p.api.AppsV1().Deployments(system).Get(ctx, "tendril-controller", metav1.GetOptions{})
 		if err != nil {
 			return "", false, err
@@ -149,7 +104,7 @@ func (p *play) ready(t *testing.T, n int) {
 		seen := fmt.Sprintf("generation %d of %d, updated %d, ready %d, pods %d", d.Status.ObservedGeneration, d.Generation, d.Status.UpdatedReplicas, d.Status.ReadyReplicas, len(pods))
 		s := d.Status
 		return seen, s.ObservedGeneration == d.Generation && int(s.UpdatedReplicas) == n && int(s.ReadyReplicas) == n && len(pods) == n, nil
-	}))
+	})
 }
 
 // controllers are the replicas' pods, those that are ending included.
@@ -163,15 +118,15 @@ func (p *play) controllers(ctx context.Context) []corev1.Pod {
 
 func (p *play) replicas(t *testing.T) {
 	start := time.Now()
-	p.must(t, p.ApplyFiles(p.ctx, "deployment/manifests/controller.yaml"))
+	p.Must(t, p.ApplyFiles(p.Ctx, "deployment/manifests/controller.yaml"))
 	p.ready(t, 2)
 	t.Logf("both replicas are ready %v after the manifest was applied", time.Since(start).Round(time.Second))
-	c, err := p.api.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(p.ctx, "tendril", metav1.GetOptions{})
-	p.must(t, err)
+	c, err := p.api.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(p.Ctx, "tendril", metav1.GetOptions{})
+	p.Must(t, err)
 	if len(c.Webhooks[0].ClientConfig.CABundle) == 0 {
 		t.Error("the replicas are ready and nobody is told to trust them")
 	}
-	p.must(t, p.ApplyFiles(p.ctx, "deployment/examples/networks.yaml"))
+	p.Must(t, p.ApplyFiles(p.Ctx, "deployment/examples/networks.yaml"))
 }
 
 // restricted has the API server judge the pods that run here by the strictest
@@ -179,8 +134,8 @@ func (p *play) replicas(t *testing.T) {
 func (p *play) restricted(t *testing.T) {
 	label := []byte(`{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":"restricted"}}}`)
 	p.warnings.take()
-	_, err := p.api.CoreV1().Namespaces().Patch(p.ctx, system, types.MergePatchType, label, metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}})
-	p.must(t, err)
+	_, err := p.api.CoreV1().Namespaces().Patch(p.Ctx, system, types.MergePatchType, label, metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}})
+	p.Must(t, err)
 	if warned := p.warnings.take(); !strings.Contains(warned, "tendrild-") || strings.Contains(warned, "tendril-controller") {
 		t.Errorf("the API server says %q", warned)
 	}
@@ -206,26 +161,26 @@ func (p *play) create(what *corev1.Pod, dryRun bool) (*corev1.Pod, error) {
 	if dryRun {
 		o.DryRun = []string{metav1.DryRunAll}
 	}
-	return p.api.CoreV1().Pods(what.Namespace).Create(p.ctx, what, o)
+	return p.api.CoreV1().Pods(what.Namespace).Create(p.Ctx, what, o)
 }
 
 func (p *play) injected(t *testing.T) {
 	made, err := p.create(pod("annotated", "fast"), false)
-	p.must(t, err)
+	p.Must(t, err)
 	if n := made.Spec.Containers[0].Resources.Limits[stage.Resource]; n.Value() != 1 {
 		t.Errorf("the pod asks for %s of %s, want 1", n.String(), stage.Resource)
 	}
-	p.must(t, p.PodReady(p.ctx, "annotated"))
-	p.must(t, p.Await(p.ctx, "the pod's network-status", func(ctx context.Context) (string, bool, error) {
+	p.Must(t, p.PodReady(p.Ctx, "annotated"))
+	p.Wait(t, "the pod's network-status", func(ctx context.Context) (string, bool, error) {
 		got, err := p.Interfaces(ctx, "annotated")
 		if err != nil || len(got) != 2 {
 			return fmt.Sprint(got), false, err
 		}
 		in := got[1]
 		return fmt.Sprint(in), in.Name == "net1" && in.Kind == "sriov" && in.Device != "" && in.VLAN == 42, nil
-	}))
-	out, err := p.Exec(p.ctx, "annotated", "cat", "/etc/podnetinfo/annotations")
-	p.must(t, err)
+	})
+	out, err := p.Exec(p.Ctx, "annotated", "cat", "/etc/podnetinfo/annotations")
+	p.Must(t, err)
 	if !strings.Contains(out, networks+`="fast"`) {
 		t.Errorf("podnetinfo says %s", out)
 	}
@@ -248,7 +203,7 @@ func (p *play) denied(t *testing.T) {
 // define makes a definition for nobody: only what is said of it counts.
 func (p *play) define(config string) error {
 	d := &nad.NetworkAttachmentDefinition{ObjectMeta: metav1.ObjectMeta{Name: "tried"}, Spec: nad.NetworkAttachmentDefinitionSpec{Config: config}}
-	_, err := p.networks.K8sCniCncfIoV1().NetworkAttachmentDefinitions("default").Create(p.ctx, d, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	_, err := p.networks.K8sCniCncfIoV1().NetworkAttachmentDefinitions("default").Create(p.Ctx, d, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	return err
 }
 
@@ -260,7 +215,7 @@ func (p *play) reported(t *testing.T) {
 		`{"cniVersion":"1.0.0","type":"macvlan","master":"sriov1"}`:    "",
 	} {
 		p.warnings.take()
-		p.must(t, p.define(config))
+		p.Must(t, p.define(config))
 		if said := p.warnings.take(); !strings.Contains(said, want) || want == "" && said != "" {
 			t.Errorf("%s: the API server says %q, want %q", config, said, want)
 		}
@@ -271,12 +226,12 @@ func (p *play) reported(t *testing.T) {
 // held up, and what asks for networks does not get in unserved. What the static
 // policies know to be malformed they still say to be so.
 func (p *play) away(t *testing.T) {
-	p.kubectl(t, "-n", system, "scale", "deployment", "tendril-controller", "--replicas=0")
+	p.Ask(t, "-n", system, "scale", "deployment", "tendril-controller", "--replicas=0")
 	p.ready(t, 0)
 	_, err := p.create(pod("plain", ""), false)
-	p.must(t, err)
-	p.must(t, p.PodReady(p.ctx, "plain"))
-	p.kubectl(t, "label", "pod", "annotated", "while=away")
+	p.Must(t, err)
+	p.Must(t, p.PodReady(p.Ctx, "plain"))
+	p.Ask(t, "label", "pod", "annotated", "while=away")
 	if _, err := p.create(pod("asks", "fast"), false); err == nil || !strings.Contains(err.Error(), "mutate-pods.tendril.dev") {
 		t.Errorf("a pod that asks for networks: %v, want a failing webhook", err)
 	}
@@ -292,14 +247,14 @@ func (p *play) away(t *testing.T) {
 		}
 	}
 	patch := []byte(`{"metadata":{"annotations":{"` + networks + `":"a,,b"}}}`)
-	_, err = p.api.CoreV1().Pods("default").Patch(p.ctx, "plain", types.MergePatchType, patch, metav1.PatchOptions{})
+	_, err = p.api.CoreV1().Pods("default").Patch(p.Ctx, "plain", types.MergePatchType, patch, metav1.PatchOptions{})
 	if err == nil || !strings.Contains(err.Error(), "P001: field metadata.annotations") {
 		t.Errorf("a malformed annotation: %v, want P001", err)
 	}
-	p.kubectl(t, "-n", system, "scale", "deployment", "tendril-controller", "--replicas=2")
+	p.Ask(t, "-n", system, "scale", "deployment", "tendril-controller", "--replicas=2")
 	p.ready(t, 2)
 	_, err = p.create(pod("asks", "fast"), false)
-	p.must(t, err)
-	p.must(t, p.PodReady(p.ctx, "asks"))
-	p.must(t, p.PodGone(p.ctx, "asks", "plain", "annotated"))
+	p.Must(t, err)
+	p.Must(t, p.PodReady(p.Ctx, "asks"))
+	p.Must(t, p.PodGone(p.Ctx, "asks", "plain", "annotated"))
 }

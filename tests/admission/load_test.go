@@ -93,8 +93,8 @@ func (l *load) unfailing(t *testing.T) {
 // replaced takes one replica away as a drain or an upgrade does.
 func (p *play) replaced(t *testing.T) {
 	l := p.under()
-	gone := p.controllers(p.ctx)[0].Name
-	p.kubectl(t, "-n", system, "delete", "pod", gone, "--wait=true")
+	gone := p.controllers(p.Ctx)[0].Name
+	p.Ask(t, "-n", system, "delete", "pod", gone, "--wait=true")
 	p.ready(t, 2)
 	l.unfailing(t)
 }
@@ -104,17 +104,17 @@ func (p *play) replaced(t *testing.T) {
 // sent there: how many is told, and that all is well again without anybody.
 func (p *play) killed(t *testing.T) {
 	l := p.under()
-	victim := p.controllers(p.ctx)[0]
-	_, err := p.Script(p.ctx, 1, fmt.Sprintf("kill -9 $(grep -l %s /proc/[0-9]*/cgroup | cut -d/ -f3 | while read p; do grep -q tendril-controller /proc/$p/comm && echo $p; done)", victim.UID))
-	p.must(t, err)
-	p.must(t, p.Await(p.ctx, "the replica to run again", func(ctx context.Context) (string, bool, error) {
+	victim := p.controllers(p.Ctx)[0]
+	_, err := p.Script(p.Ctx, 1, fmt.Sprintf("kill -9 $(grep -l %s /proc/[0-9]*/cgroup | cut -d/ -f3 | while read p; do grep -q tendril-controller /proc/$p/comm && echo $p; done)", victim.UID))
+	p.Must(t, err)
+	p.Wait(t, "the replica to run again", func(ctx context.Context) (string, bool, error) {
 		pod, err := p.api.CoreV1().Pods(system).Get(ctx, victim.Name, metav1.GetOptions{})
 		if err != nil || len(pod.Status.ContainerStatuses) == 0 {
 			return "", false, err
 		}
 		s := pod.Status.ContainerStatuses[0]
 		return fmt.Sprint(s), s.RestartCount > 0 && s.Ready, nil
-	}))
+	})
 	if failures := l.end(t); len(failures) > 0 {
 		t.Logf("the last: %v", failures[len(failures)-1])
 	}
@@ -128,19 +128,19 @@ func (p *play) killed(t *testing.T) {
 func (p *play) rotated(t *testing.T) {
 	l := p.under()
 	args := `[{"op":"add","path":"/spec/template/spec/containers/0/args","value":["--cert-ca-validity=36s","--cert-validity=24s","--cert-overlap=6s","--cert-interval=1s"]}]`
-	_, err := p.api.AppsV1().Deployments(system).Patch(p.ctx, "tendril-controller", types.JSONPatchType, []byte(args), metav1.PatchOptions{})
-	p.must(t, err)
+	_, err := p.api.AppsV1().Deployments(system).Patch(p.Ctx, "tendril-controller", types.JSONPatchType, []byte(args), metav1.PatchOptions{})
+	p.Must(t, err)
 	p.ready(t, 2)
 	s := p.shake(t)
-	p.must(t, p.Await(p.ctx, "authority and leaf to turn over twice", func(ctx context.Context) (string, bool, error) {
+	p.Wait(t, "authority and leaf to turn over twice", func(ctx context.Context) (string, bool, error) {
 		authorities, leaves := s.seen(&s.authorities), s.seen(&s.leaves)
 		return fmt.Sprintf("%d authorities, %d leaves", authorities, leaves), authorities >= 3 && leaves >= 3 || s.failed.Load() > 0, nil
-	}))
+	})
 	s.end()
 	t.Logf("%d handshakes, %d failed; %d authorities, %d leaves", s.made.Load(), s.failed.Load(), s.seen(&s.authorities), s.seen(&s.leaves))
 	l.unfailing(t)
-	_, err = p.api.AppsV1().Deployments(system).Patch(p.ctx, "tendril-controller", types.JSONPatchType, []byte(`[{"op":"remove","path":"/spec/template/spec/containers/0/args"}]`), metav1.PatchOptions{})
-	p.must(t, err)
+	_, err = p.api.AppsV1().Deployments(system).Patch(p.Ctx, "tendril-controller", types.JSONPatchType, []byte(`[{"op":"remove","path":"/spec/template/spec/containers/0/args"}]`), metav1.PatchOptions{})
+	p.Must(t, err)
 	p.ready(t, 2)
 }
 
@@ -160,7 +160,7 @@ func (p *play) shake(t *testing.T) *shaker {
 	t.Helper()
 	s := &shaker{play: p, stop: make(chan struct{})}
 	s.read()
-	for _, replica := range p.controllers(p.ctx) {
+	for _, replica := range p.controllers(p.Ctx) {
 		s.group.Go(func() {
 			for !closed(s.stop) {
 				s.made.Add(1)
@@ -197,7 +197,7 @@ func (s *shaker) seen(m *sync.Map) (n int) {
 
 // read takes the bundle that API servers are told to trust.
 func (s *shaker) read() {
-	c, err := s.play.api.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(s.play.ctx, "tendril", metav1.GetOptions{})
+	c, err := s.play.api.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(s.play.Ctx, "tendril", metav1.GetOptions{})
 	if err != nil {
 		return // the old one holds, as in an API server
 	}

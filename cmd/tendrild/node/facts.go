@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -167,30 +169,26 @@ func (d *daemon) plugins() ([]string, error) {
 		}
 	}
 	for _, dir := range append(d.pluginDirs(), d.CNIBinDir) {
-		names, err := executables(dir)
+		names, err := programs(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("list plugins: %w", err)
 		}
 		out = append(out, names...)
 	}
-	return out, nil
+	return slices.DeleteFunc(out, func(name string) bool { return name == install.ShimName }), nil
 }
 
-// executables returns the programs in a directory that plugins may be; the shim
-// is none.
-func executables(dir string) ([]string, error) {
+// programs returns the programs in a directory, which plugins may be.
+func programs(dir string) ([]string, error) {
+	out := []string{}
 	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	var out []string
 	for _, e := range entries {
 		info, err := os.Stat(filepath.Join(dir, e.Name())) // of what a symbolic link leads to
-		if err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 && e.Name() != install.ShimName {
+		if err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 && !strings.HasPrefix(e.Name(), ".") {
 			out = append(out, e.Name())
 		}
 	}
-	return out, nil
+	return out, err
 }
 
 // links returns the links of the host that do not come and go with pods.

@@ -97,13 +97,6 @@ func confFiles(dir string) []inspect.ConfFile {
 }
 
 func executables(dir string) []string {
-	out := []string{}
-	list, _ := os.ReadDir(dir)
-	for _, e := range list {
-		info, err := e.Info()
-		if err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 && !strings.HasPrefix(e.Name(), ".") {
-			out = append(out, e.Name())
-		}
-	}
-	return out
+	names, _ := programs(dir)
+	return names
 }
