@@ -30,6 +30,10 @@ import (
 // node's name in its token, tells what the node has in one PATCH; admission reads
 // just that; what did not change is not written, and what others took away is.
 func TestFactsReachTheAPIServer(t *testing.T) {
+	// The tests of this package have a network namespace of their own.
+	if err := netlink.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo"}}); err != nil {
+		t.Fatal(err)
+	}
 	api, err := lab.Start(t.Context(), lab.Options{})
 	if err != nil {
 		t.Fatal(err)
