@@ -90,31 +90,36 @@ const infoLedger = ".tendril-resources.json"
 // in a migration is after ours were written.
 const infoSweep = time.Minute
 
-// sync writes what is missing or different and removes the files of devices
-// that have left their pool. Without a directory to write to the pools are
+// write writes what is missing or different, and returns what removes the files of
+// devices that have left their pool. Without a directory to write to the pools are
 // served all the same: the files describe devices to those who ask.
-func (f *infoFiles) sync(pools []Pool, changed bool) {
+func (f *infoFiles) write(pools []Pool, changed bool) (prune func()) {
 	if f.dir == "" || !changed && time.Since(f.at) < infoSweep {
-		return
+		return func() {}
 	}
 	f.at = time.Now()
-	err := f.try(pools)
-	if err == nil {
-		f.told = ""
-	} else if err.Error() != f.told {
-		f.told = err.Error()
-		f.log.Warn("device-info files not written", "err", err)
+	wanted, err := f.try(pools)
+	return func() {
+		if err == nil {
+			err = f.prune(wanted)
+		}
+		if err == nil {
+			f.told = ""
+		} else if err.Error() != f.told {
+			f.told = err.Error()
+			f.log.Warn("device-info files not written", "err", err)
+		}
 	}
 }
 
-func (f *infoFiles) try(pools []Pool) error {
+func (f *infoFiles) try(pools []Pool) (wanted map[string]bool, err error) {
 	if err := os.MkdirAll(f.dir, 0o755); err != nil {
-		return fmt.Errorf("make device-info directory: %w", err)
+		return nil, fmt.Errorf("make device-info directory: %w", err)
 	}
 	if err := f.note(pools); err != nil {
-		return err
+		return nil, err
 	}
-	wanted := map[string]bool{}
+	wanted = map[string]bool{}
 	for i := range pools {
 		if pools[i].Resource.Type != NetDevice {
 			continue
@@ -122,15 +127,15 @@ func (f *infoFiles) try(pools []Pool) error {
 		for _, d := range pools[i].Devices {
 			name, content, err := pools[i].InfoFile(d)
 			if err != nil {
-				return fmt.Errorf("describe device %s: %w", d.ID, err)
+				return nil, fmt.Errorf("describe device %s: %w", d.ID, err)
 			}
 			wanted[name] = true
 			if err := replaceFile(f.dir, name, content); err != nil {
-				return fmt.Errorf("write device-info of %s: %w", d.ID, err)
+				return nil, fmt.Errorf("write device-info of %s: %w", d.ID, err)
 			}
 		}
 	}
-	return f.prune(wanted)
+	return wanted, nil
 }
 
 // note adds the pools to the ledger before they have files.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	pluginapi "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
 
 	"github.com/tendril-cni/tendril/deviceplugin"
 	"github.com/tendril-cni/tendril/vf"
@@ -66,6 +67,30 @@ func TestDeviceInfo(t *testing.T) {
 	if diff := cmp.Diff(want, string(text)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+}
+
+// TestDeviceInfoBeforeTheDevice: when the kubelet hears of a device, its file is
+// there, however many there are.
+func TestDeviceInfoBeforeTheDevice(t *testing.T) {
+	k := newKubelet(t, true)
+	dir := filepath.Join(k.root, "devinfo")
+	k.told = func(resource string, devices []*pluginapi.Device) {
+		for _, d := range devices {
+			name := strings.ReplaceAll(resource, "/", "-") + "-" + d.ID + "-device.json"
+			if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+				t.Errorf("the kubelet is told of %s: %v", d.ID, err)
+			}
+		}
+	}
+	k.start()
+	inv := &inventory{snap: farm(0)}
+	plugin(t, deviceplugin.Options{KubeletRoot: k.root, Config: config(t, allFarm), Inventory: inv, DeviceInfoDir: dir})
+	k.shows("intel.com/all:")
+	inv.set(farm(128))
+	waitFor(t, func() (string, bool) {
+		n := strings.Count(k.String(), " ")
+		return fmt.Sprint(n, " devices"), n == 1024
+	})
 }
 
 // TestDeviceInfoInUse: the pool goes while the program is down; the file of the

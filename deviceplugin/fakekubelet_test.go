@@ -28,6 +28,8 @@ type fakeKubelet struct {
 	root string
 	// watcher is whether it has plugins_registry.
 	watcher bool
+	// told is called, set before start, with each list as it comes.
+	told func(resource string, devices []*pluginapi.Device)
 
 	cancel context.CancelFunc
 	work   sync.WaitGroup
@@ -230,6 +232,9 @@ func (k *fakeKubelet) connect(ctx context.Context, name, path string) error {
 		for err == nil {
 			var list *pluginapi.ListAndWatchResponse
 			if list, err = stream.Recv(); err == nil {
+				if k.told != nil {
+					k.told(name, list.Devices)
+				}
 				k.mu.Lock()
 				r.devices, r.lists = list.Devices, r.lists+1
 				k.mu.Unlock()

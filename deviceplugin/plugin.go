@@ -48,8 +48,9 @@ type Options struct {
 	// (every 5 s while a pool has a device that somebody else holds). With nil, an
 	// allocation is never over for other resources.
 	Holdings func(context.Context) ([]Holding, error)
-	// HostOwns is Host.Owns. It is called from Run's goroutine.
-	HostOwns func(vf.PF) string
+	// HostOwns returns Host.Owns as it is now. It is called from Run's goroutine
+	// each time that pools are made. May be nil: then no whole PF is offered.
+	HostOwns func() func(vf.PF) string
 	// Unfit is Host.Unfit. It is called from Run's goroutine; call Refresh when
 	// its answers change.
 	Unfit func(vf.Addr) string
@@ -211,7 +212,9 @@ func (p *Plugin) serve(ctx context.Context, group *errgroup.Group, changed, stir
 	}
 }
 
-// update brings the endpoints in line with configuration and inventory.
+// update brings the endpoints in line with configuration and inventory. What
+// describes a device is written before the kubelet can be told of it, and removed
+// after it was told of its going (invariant 10).
 func (p *Plugin) update(ctx context.Context, group *errgroup.Group) {
 	snap := p.opts.Inventory.Snapshot()
 	if snap == nil {
@@ -221,22 +224,30 @@ func (p *Plugin) update(ctx context.Context, group *errgroup.Group) {
 	p.pools.Store(&pools)
 	changed := p.retire(pools)
 	for i := range pools {
+		e := p.endpoints[pools[i].Name()]
+		changed = changed || e == nil || !e.feed.now.Load().pool.same(&pools[i])
+	}
+	prune := p.files.write(pools, changed)
+	p.publish(ctx, group, pools)
+	prune()
+	if changed {
+		p.holdings.again()
+	}
+}
+
+// publish hands the pools that changed to their endpoints.
+func (p *Plugin) publish(ctx context.Context, group *errgroup.Group, pools []Pool) {
+	for i := range pools {
 		pool := &pools[i]
 		e, ok := p.endpoints[pool.Name()]
 		switch {
 		case !ok:
 			p.report(&Pool{}, pool)
 			p.endpoints[pool.Name()] = p.start(ctx, group, pool)
-			changed = true
 		case !e.feed.now.Load().pool.same(pool):
 			p.report(e.feed.now.Load().pool, pool)
 			e.feed.publish(pool)
-			changed = true
 		}
-	}
-	p.files.sync(pools, changed)
-	if changed {
-		p.holdings.again()
 	}
 }
 
@@ -275,8 +286,12 @@ func (p *Plugin) merged() Config {
 }
 
 func (p *Plugin) host() Host {
+	var owns func(vf.PF) string
+	if p.opts.HostOwns != nil {
+		owns = p.opts.HostOwns()
+	}
 	return Host{
-		Owns: p.opts.HostOwns, Unfit: p.opts.Unfit,
+		Owns: owns, Unfit: p.opts.Unfit,
 		VhostNet: exists(filepath.Join(p.opts.Dev, "vhost-net")),
 		Tun:      exists(filepath.Join(p.opts.Dev, "net", "tun")),
 		RDMACM:   exists(filepath.Join(p.opts.Dev, "infiniband", rdmaCM)),

@@ -11,14 +11,16 @@ import (
 	"github.com/tendril-cni/tendril/vf"
 )
 
-// How long the inventory waits. Making the VFs of a PF raises some dozens of
-// events in a row, which one scan serves; the sweep is for what raises none.
-// Where a scan takes long (thousands of VFs) the wait grows with it, so that a
-// storm of events costs a fifth of one CPU at most, up to worst.
+// How long the inventory waits. A single change is seen at once, but for a moment
+// in which its other events come; making the VFs of a PF raises some dozens in a
+// row, which few scans serve: between two of them there is four times what one
+// takes (and no more than worst), so that a storm of events costs a fifth of one
+// CPU at most. The sweep is for what raises none.
 const (
-	coalesce = 100 * time.Millisecond
-	worst    = 600 * time.Millisecond
-	sweep    = time.Minute
+	gather = 20 * time.Millisecond
+	spaced = 4
+	worst  = 600 * time.Millisecond
+	sweep  = time.Minute
 )
 
 // Options are what an Inventory may be given besides its tree. The zero value
@@ -50,8 +52,10 @@ type Inventory struct {
 	mu          sync.Mutex
 	subscribers map[chan struct{}]bool
 
-	// took is how long the last scan took. Run alone touches it.
-	took time.Duration
+	// took is how long the last scan took, and ended when that was. Run alone
+	// touches them.
+	took  time.Duration
+	ended time.Time
 	// named holds the texts of what the last scan skipped, so that each is logged
 	// once and not once a minute. Run alone touches it.
 	named map[string]bool
@@ -132,7 +136,7 @@ func (i *Inventory) loop(ctx context.Context, events <-chan struct{}, minute <-c
 			if !open {
 				events = nil
 			} else if due == nil {
-				due = time.After(min(max(coalesce, 4*i.took), worst))
+				due = time.After(max(gather, min(spaced*i.took, worst)-time.Since(i.ended)))
 			}
 		case done := <-i.asked:
 			done <- i.scan()
@@ -200,7 +204,8 @@ func (i *Inventory) scan() error {
 	if err != nil {
 		return fmt.Errorf("scan PCI bus: %w", err)
 	}
-	i.took = time.Since(began)
+	i.ended = time.Now()
+	i.took = i.ended.Sub(began)
 	i.name(skipped)
 	i.altNames(&snap)
 	i.profiles(&snap)
