@@ -65,6 +65,7 @@ case "${1:-all}" in
   bench)
     make --no-print-directory build
     go run ./tests/bench
+    go run ./tests/bench/meta
     ;;
   shell)
     make --no-print-directory image

@@ -12,6 +12,7 @@ import (
 	"github.com/tendril-cni/tendril/cni/macvlan"
 	"github.com/tendril-cni/tendril/cni/netconf"
 	"github.com/tendril-cni/tendril/tests/bench/contest"
+	"github.com/tendril-cni/tendril/tests/bench/host"
 )
 
 // attachPart is the driver inside the daemon: from Prior to the observed link,
@@ -26,23 +27,23 @@ var attachPart = part{
 
 func playAttach(ctx context.Context, s *stand, r contest.Rules) (contest.Samples, error) {
 	driver := macvlan.New(slog.New(slog.DiscardHandler))
-	bare := newKernel(s.pods.home, s.master.Attrs().Index)
+	bare := newKernel(s.pods.Home(), s.master.Attrs().Index)
 	return contest.Play(ctx, r,
 		func(ctx context.Context, round int) ([]contest.Took, error) {
 			rec := cni.Record{Attachment: attachment(round), Phase: cni.Intent}
-			return s.madeAndTaken("driver attach", func(p pod) error {
+			return s.madeAndTaken("driver attach", func(p host.Pod) error {
 				prior, err := driver.Prior(ctx, rec.Attachment)
 				if err != nil {
 					return err
 				}
 				rec.Prior = prior
-				rec.Link, err = driver.Attach(ctx, p.file, rec)
+				rec.Link, err = driver.Attach(ctx, p.File, rec)
 				return err
-			}, func(p pod) error { return driver.Detach(ctx, p.file, rec) })
+			}, func(p host.Pod) error { return driver.Detach(ctx, p.File, rec) })
 		},
 		func(context.Context, int) ([]contest.Took, error) {
-			return s.madeAndTaken("bare create", func(p pod) error { return bare.create(p.file) }, func(p pod) error {
-				_, err := bare.remove(p.file)
+			return s.madeAndTaken("bare create", func(p host.Pod) error { return bare.create(p.File) }, func(p host.Pod) error {
+				_, err := bare.remove(p.File)
 				return err
 			})
 		})
@@ -50,8 +51,8 @@ func playAttach(ctx context.Context, s *stand, r contest.Rules) (contest.Samples
 
 // madeAndTaken times the making of a link in a fresh pod, and takes it away
 // again without timing that.
-func (s *stand) madeAndTaken(series string, make, take func(pod) error) ([]contest.Took, error) {
-	p, err := s.pods.fresh()
+func (s *stand) madeAndTaken(series string, make, take func(host.Pod) error) ([]contest.Took, error) {
+	p, err := s.pods.Fresh()
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +60,7 @@ func (s *stand) madeAndTaken(series string, make, take func(pod) error) ([]conte
 	err = make(p)
 	took := time.Since(start)
 	if err == nil {
-		err = p.has(bareName, true)
+		err = p.Has(bareName, true)
 	}
 	if err == nil {
 		err = take(p)
@@ -77,7 +78,7 @@ func attachment(round int) cni.Attachment {
 	return cni.Attachment{
 		ContainerID: fmt.Sprintf("container%d", round), IfName: bareName, Pod: cni.PodRef{Namespace: "default", Name: "bench"},
 		Network: "bench", Kind: cni.KindMacvlan,
-		Config:    netconf.Network{Name: "bench", CNIVersion: cniVersion, Plugins: []netconf.Plugin{{Type: "macvlan", Raw: raw}}},
+		Config:    netconf.Network{Name: "bench", CNIVersion: host.CNIVersion, Plugins: []netconf.Plugin{{Type: "macvlan", Raw: raw}}},
 		Addresses: []cni.Address{{Prefix: netip.PrefixFrom(ip(bareAddress), 24)}},
 		Routes:    []cni.Route{{Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Via: ip(bareGateway)}},
 		Vouched:   true,

@@ -7,6 +7,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/tendril-cni/tendril/tests/bench/host"
 )
 
 // cluster has the pods as objects.
@@ -44,7 +46,7 @@ func (c cluster) create(ctx context.Context, n int) ([]object, error) {
 // awaitStatus waits until the daemon has written the pod's network-status, which
 // it does after the runtime has its answer.
 func (c cluster) awaitStatus(ctx context.Context, o object) error {
-	return await(ctx, "network-status of "+o.name, func() (bool, error) {
+	return host.Await(ctx, "network-status of "+o.name, func() (bool, error) {
 		p, err := c.client.CoreV1().Pods(namespace).Get(ctx, o.name, metav1.GetOptions{})
 		return err == nil && p.Annotations[statusAnnotation] != "", err
 	})

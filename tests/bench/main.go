@@ -8,10 +8,12 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/tendril-cni/tendril/tests/bench/contest"
+	"github.com/tendril-cni/tendril/tests/bench/host"
 	"github.com/tendril-cni/tendril/tests/lab"
 	"github.com/tendril-cni/tendril/tests/lab/cache"
 	"github.com/tendril-cni/tendril/tests/lab/programs"
@@ -88,13 +90,15 @@ func measure(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	r := report{facts: observe(ctx, o.bin, o.rounds)}
+	r := contest.Report{Facts: append(host.Facts(ctx, o.bin),
+		contest.Fact{Name: "reference", Value: "containernetworking/plugins v1.9.1: macvlan + host-local, its data on a tmpfs"},
+		contest.Fact{Name: "rounds", Value: strconv.Itoa(o.rounds)})}
 	for _, p := range parts {
 		say("measuring %s, %d rounds", p.name, o.rounds)
 		runtime.GC()
 		samples, err := p.play(ctx, s, contest.Rules{Rounds: o.rounds, Warm: 3, Rest: 100 * time.Millisecond})
 		if err == nil {
-			err = r.add(p, samples)
+			err = r.Add(p.name, p.lines, samples)
 		}
 		if err != nil {
 			return s.close(fmt.Errorf("measure %s: %w", p.name, err))
@@ -103,8 +107,12 @@ func measure(ctx context.Context, o options) error {
 	if err := s.close(nil); err != nil {
 		return err
 	}
-	r.facts = append(r.facts, fact{"load after", load()})
-	return r.publish(o.out)
+	r.Facts = append(r.Facts, contest.Fact{Name: "load after", Value: host.Load()})
+	path, err := r.Publish(o.out, "")
+	if path != "" {
+		say("all samples are in %s", path)
+	}
+	return err
 }
 
 func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }

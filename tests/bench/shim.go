@@ -10,6 +10,7 @@ import (
 
 	"github.com/tendril-cni/tendril/cni/rpc"
 	"github.com/tendril-cni/tendril/tests/bench/contest"
+	"github.com/tendril-cni/tendril/tests/bench/host"
 )
 
 // shimPart is the shim without the daemon's work: from start to exit with a call
@@ -29,7 +30,7 @@ type prompt struct{}
 
 // Handle implements rpc.Handler.
 func (prompt) Handle(context.Context, *rpc.Call) rpc.Reply {
-	return rpc.Reply{Stdout: []byte(`{"cniVersion":"` + cniVersion + `"}`)}
+	return rpc.Reply{Stdout: []byte(`{"cniVersion":"` + host.CNIVersion + `"}`)}
 }
 
 func playShim(ctx context.Context, s *stand, r contest.Rules) (samples contest.Samples, err error) {
@@ -47,16 +48,16 @@ func playShim(ctx context.Context, s *stand, r contest.Rules) (samples contest.S
 }
 
 func (s *stand) shimTurns(ctx context.Context, r contest.Rules, socket string) (contest.Samples, error) {
-	p, err := s.pods.fresh()
+	p, err := s.pods.Fresh()
 	if err != nil {
 		return nil, err
 	}
-	conf := fmt.Appendf(nil, `{"cniVersion":%q,"name":"tendril","type":"tendril","socket":%q}`, cniVersion, socket)
-	shim := caller{plugin: s.daemon.shim, conf: conf, path: s.plugins}
-	reference := caller{plugin: filepath.Join(s.plugins, "macvlan"), conf: conf, path: s.plugins}
-	turn := func(series, command string, c caller) contest.Side {
+	conf := fmt.Appendf(nil, `{"cniVersion":%q,"name":"tendril","type":"tendril","socket":%q}`, host.CNIVersion, socket)
+	shim := host.Caller{Plugin: s.daemon.Caller.Plugin, Conf: conf, Path: s.plugins, IfName: ifName}
+	reference := host.Caller{Plugin: filepath.Join(s.plugins, "macvlan"), Conf: conf, Path: s.plugins, IfName: ifName}
+	turn := func(series, command string, c host.Caller) contest.Side {
 		return func(ctx context.Context, _ int) ([]contest.Took, error) {
-			_, took, err := c.call(ctx, command, p, "sandbox", "", c.conf)
+			_, took, err := c.Call(ctx, command, p, "sandbox", "", c.Conf)
 			return []contest.Took{{Series: series, Time: took}}, err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/tendril-cni/tendril/tests/bench/contest"
+	"github.com/tendril-cni/tendril/tests/bench/host"
 	"github.com/tendril-cni/tendril/tests/lab/kube"
 )
 
@@ -46,8 +47,8 @@ func playWhole(ctx context.Context, s *stand, r contest.Rules) (contest.Samples,
 	if err != nil {
 		return nil, err
 	}
-	ours := caller{plugin: s.daemon.shim, conf: s.daemon.conf, path: s.plugins}
-	theirs := caller{plugin: filepath.Join(s.plugins, "macvlan"), conf: reference, path: s.plugins}
+	ours := s.daemon.Caller
+	theirs := host.Caller{Plugin: filepath.Join(s.plugins, "macvlan"), Conf: reference, Path: s.plugins, IfName: ifName}
 	return contest.Play(ctx, r,
 		s.lives("tendril", ours),
 		s.lives("reference", theirs),
@@ -59,22 +60,22 @@ func playWhole(ctx context.Context, s *stand, r contest.Rules) (contest.Samples,
 }
 
 // lives are of pods that no API server knows: neither side asks one.
-func (s *stand) lives(who string, c caller) contest.Side {
+func (s *stand) lives(who string, c host.Caller) contest.Side {
 	return func(ctx context.Context, _ int) ([]contest.Took, error) {
-		id := fmt.Sprintf("%s%d", who, len(s.pods.all))
+		id := fmt.Sprintf("%s%d", who, s.pods.Len())
 		return s.life(ctx, who, c, id, "", func() error { return nil })
 	}
 }
 
 // life is one pod's: ADD, and DEL after what follows the ADD in the background.
-func (s *stand) life(ctx context.Context, who string, c caller, id, args string, after func() error) ([]contest.Took, error) {
-	p, err := s.pods.fresh()
+func (s *stand) life(ctx context.Context, who string, c host.Caller, id, args string, after func() error) ([]contest.Took, error) {
+	p, err := s.pods.Fresh()
 	if err != nil {
 		return nil, err
 	}
-	result, add, err := c.call(ctx, "ADD", p, id, args, c.conf)
+	result, add, err := c.Call(ctx, "ADD", p, id, args, c.Conf)
 	if err == nil {
-		err = p.has(ifName, true)
+		err = p.Has(ifName, true)
 	}
 	if err == nil {
 		err = after()
@@ -82,14 +83,14 @@ func (s *stand) life(ctx context.Context, who string, c caller, id, args string,
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", who, err)
 	}
-	conf, err := withResult(c.conf, result)
+	conf, err := host.WithResult(c.Conf, result)
 	if err != nil {
 		return nil, err
 	}
 	pause(ctx, settle)
-	_, del, err := c.call(ctx, "DEL", p, id, args, conf)
+	_, del, err := c.Call(ctx, "DEL", p, id, args, conf)
 	if err == nil {
-		err = p.has(ifName, false)
+		err = p.Has(ifName, false)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", who, err)
@@ -99,19 +100,19 @@ func (s *stand) life(ctx context.Context, who string, c caller, id, args string,
 
 // bareLives are of links which nobody but the kernel has to do with.
 func (s *stand) bareLives() contest.Side {
-	k := newKernel(s.pods.home, s.master.Attrs().Index)
+	k := newKernel(s.pods.Home(), s.master.Attrs().Index)
 	return func(ctx context.Context, _ int) ([]contest.Took, error) {
-		p, err := s.pods.fresh()
+		p, err := s.pods.Fresh()
 		if err != nil {
 			return nil, err
 		}
-		if err := k.create(p.file); err != nil {
+		if err := k.create(p.File); err != nil {
 			return nil, fmt.Errorf("bare create: %w", err)
 		}
 		pause(ctx, settle)
-		took, err := k.remove(p.file)
+		took, err := k.remove(p.File)
 		if err == nil {
-			err = p.has(bareName, false)
+			err = p.Has(bareName, false)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("bare delete: %w", err)

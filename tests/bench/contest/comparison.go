@@ -73,9 +73,9 @@ func Table(w io.Writer, lines []Line) error {
 	for _, l := range lines {
 		goal := "-"
 		if l.Goal != 0 {
-			goal = fmt.Sprintf("<= %.2f", l.Goal)
+			goal = fmt.Sprintf("<= %.3f", l.Goal)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%.2f\t%s\t%s\n", l.Name, millis(l.OursTook), millis(l.ReferenceTook), l.Ratio(), goal, l.Verdict())
+		fmt.Fprintf(t, "%s\t%s\t%s\t%.3f\t%s\t%s\n", l.Name, millis(l.OursTook), millis(l.ReferenceTook), l.Ratio(), goal, l.Verdict())
 	}
 	return t.Flush()
 }

@@ -106,10 +106,10 @@ func TestTable(t *testing.T) {
 	if err := contest.Table(&got, lines); err != nil {
 		t.Fatal(err)
 	}
-	const want = `what                  ours      reference  ratio  goal     verdict
-ADD                   3.00 ms   11.00 ms   0.27   <= 0.33  met
-backwards             11.00 ms  3.00 ms    3.67   <= 2.00  missed
-for your information  3.00 ms   3.00 ms    1.00   -        -
+	const want = `what                  ours      reference  ratio  goal      verdict
+ADD                   3.00 ms   11.00 ms   0.273  <= 0.333  met
+backwards             11.00 ms  3.00 ms    3.667  <= 2.000  missed
+for your information  3.00 ms   3.00 ms    1.000  -         -
 `
 	if diff := cmp.Diff(want, got.String()); diff != "" {
 		t.Errorf("table (-want +got):\n%s", diff)

@@ -77,3 +77,10 @@ func Pause(ctx context.Context) (string, error) {
 	dir, err := module{name: "pause", packages: []string{"."}}.build(ctx)
 	return filepath.Join(dir, "pause"), err
 }
+
+// Multus builds the daemon and the shim of Multus' thick plugin, to compare Tendril with, and returns
+// their directory.
+func Multus(ctx context.Context) (string, error) {
+	const cmd = "gopkg.in/k8snetworkplumbingwg/multus-cni.v4/cmd/"
+	return module{name: "multus", packages: []string{cmd + "multus-daemon", cmd + "multus-shim"}}.build(ctx)
+}

@@ -1,4 +1,4 @@
-package main
+package host
 
 import (
 	"context"
@@ -11,26 +11,23 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tendril-cni/tendril/tests/bench/contest"
 )
 
-// fact is a circumstance that a number may depend on.
-type fact struct{ name, value string }
-
-// observe collects the facts. None of them names the machine.
-func observe(ctx context.Context, bin string, rounds int) []fact {
+// Facts says where and with what a run is made. None of it names the machine.
+func Facts(ctx context.Context, bin string) []contest.Fact {
 	version, _ := exec.CommandContext(ctx, filepath.Join(bin, "tendrild"), "-version").Output()
-	return []fact{
-		{"date", time.Now().UTC().Format(time.RFC3339)},
-		{"tendril", strings.TrimSpace(string(version))},
-		{"reference", "containernetworking/plugins v1.9.1: macvlan + host-local, its data on a tmpfs"},
-		{"kernel", release()},
-		{"cpus", strconv.Itoa(runtime.NumCPU())},
-		{"cpu", cpuModel()},
-		{"go", runtime.Version()},
-		{"namespaces", owner()},
-		{"scheduling", scheduling()},
-		{"rounds", strconv.Itoa(rounds)},
-		{"load before", load()},
+	return []contest.Fact{
+		{Name: "date", Value: time.Now().UTC().Format(time.RFC3339)},
+		{Name: "tendril", Value: strings.TrimSpace(string(version))},
+		{Name: "kernel", Value: release()},
+		{Name: "cpus", Value: strconv.Itoa(runtime.NumCPU())},
+		{Name: "cpu", Value: cpuModel()},
+		{Name: "go", Value: runtime.Version()},
+		{Name: "namespaces", Value: owner()},
+		{Name: "scheduling", Value: scheduling()},
+		{Name: "load before", Value: Load()},
 	}
 }
 
@@ -76,8 +73,8 @@ func scheduling() string {
 	return "policy " + strconv.Itoa(int(policy.Policy))
 }
 
-// load are the averages of 1, 5 and 15 minutes (proc_loadavg(5)).
-func load() string {
+// Load is the averages of 1, 5 and 15 minutes (proc_loadavg(5)).
+func Load() string {
 	data, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
 		return "unknown: " + err.Error()

@@ -1,4 +1,4 @@
-package main
+package host
 
 import (
 	"errors"
@@ -12,43 +12,50 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pod is a network namespace with a name, as container runtimes make them.
-type pod struct {
-	path string
-	file *os.File
+// Pod is a network namespace with a name, as container runtimes make them.
+type Pod struct {
+	Path string
+	File *os.File
 }
 
-// pods makes namespaces and keeps them until close: taking one down keeps the
+// Pods makes namespaces and keeps them until close: taking one down keeps the
 // kernel busy for a while, which must not be in anybody's time.
-type pods struct {
+type Pods struct {
 	dir  string
 	home *os.File
-	all  []pod
+	all  []Pod
 }
 
-func newPods() (pods, error) {
+// NewPods keeps namespaces where a container runtime does.
+func NewPods() (*Pods, error) {
 	const dir = "/run/netns"
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return pods{}, err
+		return nil, err
 	}
 	home, err := os.Open("/proc/thread-self/ns/net")
-	return pods{dir: dir, home: home}, err
+	return &Pods{dir: dir, home: home}, err
 }
 
-// fresh makes a namespace with nothing in it.
-func (p *pods) fresh() (pod, error) {
-	one := pod{path: filepath.Join(p.dir, fmt.Sprintf("cni-%d", len(p.all)))}
-	if err := os.WriteFile(one.path, nil, 0o444); err != nil {
+// Home is the namespace of the host.
+func (p *Pods) Home() *os.File { return p.home }
+
+// Len is how many namespaces there are.
+func (p *Pods) Len() int { return len(p.all) }
+
+// Fresh makes a namespace with nothing in it.
+func (p *Pods) Fresh() (Pod, error) {
+	one := Pod{Path: filepath.Join(p.dir, fmt.Sprintf("cni-%d", len(p.all)))}
+	if err := os.WriteFile(one.Path, nil, 0o444); err != nil {
 		return one, err
 	}
 	done := make(chan error, 1)
-	go func() { done <- p.mount(one.path) }()
+	go func() { done <- p.mount(one.Path) }()
 	err := <-done
 	if err == nil {
-		one.file, err = os.Open(one.path)
+		one.File, err = os.Open(one.Path)
 	}
 	if err != nil {
-		return one, fmt.Errorf("make network namespace %s: %w", one.path, err)
+		return one, fmt.Errorf("make network namespace %s: %w", one.Path, err)
 	}
 	p.all = append(p.all, one)
 	return one, nil
@@ -56,7 +63,7 @@ func (p *pods) fresh() (pod, error) {
 
 // mount makes a namespace on a thread of its own and gives it a name. A thread
 // that cannot return stays locked, and dies with its goroutine.
-func (p *pods) mount(path string) error {
+func (p *Pods) mount(path string) error {
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return err
@@ -69,10 +76,11 @@ func (p *pods) mount(path string) error {
 	return err
 }
 
-func (p *pods) close() error {
+// Close takes all namespaces down.
+func (p *Pods) Close() error {
 	var errs []error
 	for _, one := range p.all {
-		errs = append(errs, one.file.Close(), unix.Unmount(one.path, unix.MNT_DETACH), os.Remove(one.path))
+		errs = append(errs, one.File.Close(), unix.Unmount(one.Path, unix.MNT_DETACH), os.Remove(one.Path))
 	}
 	p.all = nil
 	if p.home != nil {
@@ -81,10 +89,10 @@ func (p *pods) close() error {
 	return errors.Join(errs...)
 }
 
-// has checks that the interface is there, up and with one IPv4 address, or that
+// Has checks that the interface is there, up and with one IPv4 address, or that
 // it is absent.
-func (p pod) has(name string, there bool) error {
-	h, err := netlink.NewHandleAt(vns.NsHandle(p.file.Fd()), unix.NETLINK_ROUTE)
+func (p Pod) Has(name string, there bool) error {
+	h, err := netlink.NewHandleAt(vns.NsHandle(p.File.Fd()), unix.NETLINK_ROUTE)
 	if err != nil {
 		return err
 	}
