@@ -33,7 +33,7 @@ const (
 // Use NewCache.
 type Cache struct {
 	pods, definitions cache.SharedIndexInformer
-	wait              time.Duration
+	wait, podWait     time.Duration
 	wake              wakes
 }
 
@@ -42,7 +42,7 @@ var _ cni.Cluster = (*Cache)(nil)
 // NewCache returns a Cache of the pods of node. It makes no request before Run.
 func NewCache(config *rest.Config, node string, o Options, log *slog.Logger) (*Cache, error) {
 	o = o.withDefaults()
-	c := &Cache{wait: o.DefinitionWait, wake: wakes{waiting: map[string][]chan struct{}{}}}
+	c := &Cache{wait: o.DefinitionWait, podWait: o.PodWait, wake: wakes{waiting: map[string][]chan struct{}{}}}
 	var err error
 	if c.pods, err = podInformer(o.limit(config), node); err != nil {
 		return nil, fmt.Errorf("watch pods of node %s: %w", node, err)
@@ -89,10 +89,13 @@ func (c *Cache) WaitSynced(ctx context.Context) error {
 	return nil
 }
 
-// Pod returns the pod with that name and uid, waiting for it until ctx ends. An
-// empty uid is any. The pod's UID is uid where that is given. The error of a wait
-// that was in vain wraps that of ctx and says what the cache has instead.
+// Pod returns the pod with that name and uid, waiting for it until ctx ends or
+// Options.PodWait is over. An empty uid is any. The pod's UID is uid where that is
+// given. The error of a wait that was in vain wraps that of a context and says what
+// the cache has instead.
 func (c *Cache) Pod(ctx context.Context, namespace, name, uid string) (cni.Pod, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.podWait)
+	defer cancel()
 	key := namespace + "/" + name
 	changed, done := c.wake.on(podKind, key)
 	defer done()

@@ -51,6 +51,16 @@ func TestPodIsAwaited(t *testing.T) {
 	}
 }
 
+// The kubelet is told after a bounded time, long before it loses its patience.
+func TestPodIsNotAwaitedForEver(t *testing.T) {
+	w := newWorld(t)
+	c := w.cache(kube.Options{PodWait: 50 * time.Millisecond})
+	_, err := c.Pod(w.within(patience), w.namespace, "never", "1")
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "wait for pod "+w.namespace+"/never") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestPodsOfOtherNodesAreNotKnown(t *testing.T) {
 	w := newWorld(t)
 	c := w.cache(kube.Options{})

@@ -17,6 +17,11 @@ type Options struct {
 	// for unknown: pods are often created in one breath with their networks. 2 s
 	// by default.
 	DefinitionWait time.Duration
+	// PodWait is how long to wait for the watch to tell of a pod that the kubelet
+	// starts already. 30 s by default: longer than a slow API server takes, and
+	// short enough for the kubelet to try again, and to say why, while the API
+	// server is away.
+	PodWait time.Duration
 }
 
 func (o Options) withDefaults() Options {
@@ -28,6 +33,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.DefinitionWait == 0 {
 		o.DefinitionWait = 2 * time.Second
+	}
+	if o.PodWait == 0 {
+		o.PodWait = 30 * time.Second
 	}
 	return o
 }
