@@ -2,6 +2,7 @@ package cni
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -22,31 +23,44 @@ const undoTime = 20 * time.Second
 // network. On error nothing of the call is left, or the journal holds what DEL
 // will undo.
 func (e *Engine) Add(ctx context.Context, r Request) (*current.Result, error) {
-	leave, err := e.locks.take(ctx, r.ContainerID)
+	ctx, r = e.depart(ctx, r, "ADD")
+	leave, err := e.queue(ctx, r)
 	if err != nil {
-		return nil, err
+		return nil, r.landed(PodRef{}, err)
 	}
 	defer leave()
+	records, err := e.add(ctx, r)
+	if err != nil {
+		return nil, r.landed(PodRef{}, err)
+	}
+	res, err := resultOf(effective(records)[0])
+	return res, r.landed(records[0].Attachment.Pod, err)
+}
+
+func (e *Engine) add(ctx context.Context, r Request) ([]Record, error) {
+	start := time.Now()
 	if err := e.clear(ctx, r); err != nil {
-		return nil, err
+		return nil, r.step(StepClear, nil, start, err)
 	}
 	pod := r.pod()
-	if err := e.await(ctx); err != nil {
-		e.Report.Refused(pod, err)
+	if err := e.await(ctx, r); err != nil {
+		e.Report.Refused(pod, inCall(ctx, err))
 		return nil, err
 	}
 	records, err := e.prepare(ctx, r)
 	if err != nil {
-		e.Report.Refused(pod, err)
+		r.failed(r.Netns)
+		e.Report.Refused(pod, inCall(ctx, err))
 		return nil, err
 	}
 	if err := e.attachAll(ctx, r, records); err != nil {
+		r.failed(r.Netns)
 		err = errors.Join(err, e.undo(ctx, r))
-		e.Report.Refused(pod, err)
+		e.Report.Refused(pod, inCall(ctx, err))
 		return nil, err
 	}
 	e.announce(pod, records)
-	return resultOf(effective(records)[0])
+	return records, nil
 }
 
 // clear makes room for an ADD: leftovers of an ADD that failed are undone, a
@@ -71,36 +85,56 @@ func (e *Engine) prepare(ctx context.Context, r Request) ([]Record, error) {
 	if err != nil {
 		return nil, err
 	}
+	start := time.Now()
 	plan, err := Plan(wanted)
-	if err != nil {
+	if r.step(StepPlan, nil, start, err) != nil {
 		return nil, err
 	}
-	e.warn(wanted.Pod, plan)
+	e.warn(ctx, wanted.Pod, plan)
 	records := make([]Record, len(plan))
 	for i, p := range plan {
 		records[i] = Record{Attachment: p.Attachment, Order: i, Phase: Intent}
-		if d := e.Drivers[p.Attachment.Kind]; d != nil {
-			if records[i].Prior, err = d.Prior(ctx, p.Attachment); err != nil {
-				return nil, fmt.Errorf("network %s: %w", p.Attachment.Network, err)
-			}
+		if records[i].Prior, err = e.prior(ctx, r, p.Attachment); err != nil {
+			return nil, fmt.Errorf("network %s: %w", p.Attachment.Network, err)
 		}
 	}
-	return records, e.intend(ctx, "intent", records, plan)
+	return records, e.intend(ctx, r, "intent", records, plan)
+}
+
+// prior is what the driver has to say before anything is recorded; nothing for a
+// foreign network.
+func (e *Engine) prior(ctx context.Context, r Request, a Attachment) (json.RawMessage, error) {
+	d := e.Drivers[a.Kind]
+	if d == nil {
+		return nil, nil
+	}
+	start := time.Now()
+	note, err := d.Prior(ctx, a)
+	return note, r.step(StepPrior, &a, start, err)
+}
+
+// queue waits for the call's turn on its container and returns the function that
+// ends it.
+func (e *Engine) queue(ctx context.Context, r Request) (func(), error) {
+	start := time.Now()
+	leave, err := e.locks.take(ctx, r.ContainerID)
+	return leave, r.step(StepQueue, nil, start, err)
 }
 
 // await waits until the default network says that it is there.
-func (e *Engine) await(ctx context.Context) error {
+func (e *Engine) await(ctx context.Context, r Request) error {
 	if e.Await == nil {
 		return nil
 	}
-	return e.Await(ctx)
+	start := time.Now()
+	return r.step(StepAwait, nil, start, e.Await(ctx))
 }
 
-func (e *Engine) warn(pod PodRef, plan []Planned) {
+func (e *Engine) warn(ctx context.Context, pod PodRef, plan []Planned) {
 	to, ok := e.Report.(Warner)
 	for _, p := range plan {
 		for _, text := range p.Warnings {
-			e.Log.Warn("request may not be served", "pod", pod, "network", p.Attachment.Network, "why", text)
+			e.Log.WarnContext(ctx, "request may not be served", "pod", pod, "network", p.Attachment.Network, "why", text)
 			if ok {
 				to.Warned(pod, text)
 			}
@@ -122,25 +156,32 @@ func (e *Engine) gather(ctx context.Context, r Request) (w Wanted, err error) {
 		w.Default, err = e.primary(ctx)
 		return w, refusal.Name(err, "default network")
 	}
+	start := time.Now()
 	pod, err := e.Cluster.Pod(ctx, w.Pod.Namespace, w.Pod.Name, w.Pod.UID)
-	if err != nil {
+	if r.step(StepPod, nil, start, err) != nil {
 		return w, err
 	}
 	w.Pod, w.Ordinal = pod.PodRef, pod.Ordinal
-	if w.Flat, err = e.flat(); err != nil {
+	start = time.Now()
+	err = e.networksOf(ctx, pod, &w)
+	if r.step(StepDefinitions, nil, start, err) != nil || !needsDevices(append(w.Choices, w.Default)) {
 		return w, err
+	}
+	start = time.Now()
+	w.Devices, err = e.Devices.Devices(ctx, w.Pod)
+	return w, r.step(StepDevices, nil, start, err)
+}
+
+// networksOf fills in the pod's default network and those that it chose.
+func (e *Engine) networksOf(ctx context.Context, pod Pod, w *Wanted) (err error) {
+	if w.Flat, err = e.flat(); err != nil {
+		return err
 	}
 	if w.Default, err = e.podPrimary(ctx, pod); err != nil {
-		return w, fmt.Errorf("default network: %w", err)
+		return fmt.Errorf("default network: %w", err)
 	}
-	if w.Choices, err = e.choices(ctx, pod); err != nil {
-		return w, err
-	}
-	if !needsDevices(append(w.Choices, w.Default)) {
-		return w, nil
-	}
-	w.Devices, err = e.Devices.Devices(ctx, w.Pod)
-	return w, err
+	w.Choices, err = e.choices(ctx, pod)
+	return err
 }
 
 func needsDevices(choices []Choice) bool {
@@ -153,7 +194,12 @@ func needsDevices(choices []Choice) bool {
 }
 
 // reserve gives the attachment its device and its addresses in the journal.
-func (e *Engine) reserve(tx *journal.Tx, a *Attachment, p Planned) error {
+func (e *Engine) reserve(tx *journal.Tx, r Request, a *Attachment, p Planned) error {
+	start := time.Now()
+	return r.step(StepReserve, a, start, e.take(tx, a, p))
+}
+
+func (e *Engine) take(tx *journal.Tx, a *Attachment, p Planned) error {
 	if err := e.fit(tx, *a); err != nil {
 		return err
 	}
@@ -187,16 +233,25 @@ func (e *Engine) attachAll(ctx context.Context, r Request, records []Record) err
 		}
 		records[i].DeviceInfo = e.readInfo(records[i].Attachment)
 	}
-	if err := e.settle(ctx, r, records); err != nil {
+	start := time.Now()
+	if err := r.step(StepSettle, nil, start, e.settle(ctx, r, records)); err != nil {
 		return err
 	}
 	for i := range records {
 		records[i].Phase = Attached
 	}
-	return e.Journal.Update("attached", func(tx *journal.Tx) error { return putAll(tx, records) })
+	start = time.Now()
+	err := e.Journal.Update("attached", func(tx *journal.Tx) error { return putAll(tx, records) })
+	return r.step(StepDone, nil, start, err)
 }
 
-func (e *Engine) attach(ctx context.Context, r Request, rec *Record) (err error) {
+func (e *Engine) attach(ctx context.Context, r Request, rec *Record) error {
+	start := time.Now()
+	return r.step(StepAttach, &rec.Attachment, start, e.make(ctx, r, rec))
+}
+
+// make has the driver, or the plugins, make the interface.
+func (e *Engine) make(ctx context.Context, r Request, rec *Record) (err error) {
 	a := rec.Attachment
 	if d := e.Drivers[a.Kind]; d != nil {
 		rec.Link, err = d.Attach(ctx, r.Netns, *rec)
@@ -204,14 +259,14 @@ func (e *Engine) attach(ctx context.Context, r Request, rec *Record) (err error)
 	}
 	e.prepareInfo(a)
 	rec.Result, err = e.Delegate.Add(ctx, r.Run, a)
-	e.logged("attached by plugins", a, err)
+	e.logged(ctx, "attached by plugins", a, err)
 	return err
 }
 
 // logged writes a line for what an executable did; drivers write their own.
-func (e *Engine) logged(what string, a Attachment, err error) {
+func (e *Engine) logged(ctx context.Context, what string, a Attachment, err error) {
 	if err == nil {
-		e.Log.Info(what, "pod", a.Pod, "container", a.ContainerID, "ifname", a.IfName, "network", a.Network)
+		e.Log.InfoContext(ctx, what, "pod", a.Pod, "container", a.ContainerID, "ifname", a.IfName, "network", a.Network)
 	}
 }
 
@@ -219,11 +274,12 @@ func (e *Engine) logged(what string, a Attachment, err error) {
 func (e *Engine) undo(ctx context.Context, r Request) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
+	start := time.Now()
 	records, err := e.records(r.ContainerID, r.IfName)
 	if err != nil {
 		return err
 	}
-	if err := e.detachAll(ctx, r, records); err != nil {
+	if err := r.step(StepUndo, nil, start, e.detachAll(ctx, r, records)); err != nil {
 		return fmt.Errorf("undo (will be tried again by DEL): %w", err)
 	}
 	return nil

@@ -137,11 +137,17 @@ func (u *Auditor) look(ctx context.Context, r Request, ns *os.File, rec Record) 
 // record: same device, same addresses, same name. Killed in between, the next
 // start detaches it, and the next audit attaches it as if it were new.
 func (e *Engine) repair(ctx context.Context, r Request, ns *os.File, seen Record) error {
-	leave, err := e.locks.take(ctx, r.ContainerID)
+	ctx, r = e.departFor(ctx, r, VerbRepair, seen.Attachment.Pod)
+	leave, err := e.queue(ctx, r)
 	if err != nil {
-		return err
+		return r.landed(PodRef{}, err)
 	}
 	defer leave()
+	return r.landed(PodRef{}, e.replace(ctx, r, ns, seen))
+}
+
+// replace is repair once it is the call's turn.
+func (e *Engine) replace(ctx context.Context, r Request, ns *os.File, seen Record) error {
 	records, err := e.records(r.ContainerID, r.IfName)
 	if err != nil {
 		return err
@@ -156,7 +162,7 @@ func (e *Engine) repair(ctx context.Context, r Request, ns *os.File, seen Record
 	if err := e.detach(ctx, r, ns, rec); err != nil {
 		return err
 	}
-	if rec.Prior, err = e.Drivers[rec.Attachment.Kind].Prior(ctx, rec.Attachment); err != nil {
+	if rec.Prior, err = e.prior(ctx, r, rec.Attachment); err != nil {
 		return err
 	}
 	rec.Phase = Plugging

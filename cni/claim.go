@@ -38,14 +38,15 @@ func (u *Unclaimed) Unwrap() error { return u.cause }
 // transaction. Where the node lacks slots, they are claimed outside of it, and all
 // of it is done again: nothing was written until then. records are filled with
 // what was reserved.
-func (e *Engine) intend(ctx context.Context, step string, records []Record, plan []Planned) error {
+func (e *Engine) intend(ctx context.Context, r Request, step string, records []Record, plan []Planned) error {
 	ctx, cancel := context.WithTimeout(ctx, claimTime)
 	defer cancel()
 	for {
+		start := time.Now()
 		err := e.Journal.Update(step, func(tx *journal.Tx) error {
 			for i := range records {
 				records[i].Attachment = plan[i].Attachment // without what an earlier round reserved
-				if err := e.reserve(tx, &records[i].Attachment, plan[i]); err != nil {
+				if err := e.reserve(tx, r, &records[i].Attachment, plan[i]); err != nil {
 					return fmt.Errorf("network %s: %w", records[i].Attachment.Network, err)
 				}
 			}
@@ -54,11 +55,13 @@ func (e *Engine) intend(ctx context.Context, step string, records []Record, plan
 			}
 			return putAll(tx, records)
 		})
+		_ = r.step(StepIntent, nil, start, err)
 		var need *ipam.NeedSlots
 		if !errors.As(err, &need) {
 			return err
 		}
-		if claimed := e.claim(ctx, need); claimed != nil {
+		start = time.Now()
+		if claimed := r.step(StepClaim, nil, start, e.claim(ctx, need)); claimed != nil {
 			return fmt.Errorf("network %s: %w", lacking(records, need), claimed)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/tendril-cni/tendril/cni/journal"
 )
@@ -15,19 +16,20 @@ import (
 // name made. It looks at the journal alone; what is absent is done. On error
 // the journal keeps what is left, and the runtime calls again.
 func (e *Engine) Del(ctx context.Context, r Request) error {
-	leave, err := e.locks.take(ctx, r.ContainerID)
+	ctx, r = e.depart(ctx, r, "DEL")
+	leave, err := e.queue(ctx, r)
 	if err != nil {
-		return err
+		return r.landed(PodRef{}, err)
 	}
 	defer leave()
 	records, err := e.records(r.ContainerID, r.IfName)
 	if err != nil {
-		return err
+		return r.landed(PodRef{}, err)
 	}
 	if len(records) == 0 {
-		return e.delUnknown(ctx, r)
+		return r.landed(PodRef{}, e.delUnknown(ctx, r))
 	}
-	return e.detachAll(ctx, r, records)
+	return r.landed(records[0].Attachment.Pod, e.detachAll(ctx, r, records))
 }
 
 // delUnknown serves a DEL for a container that the journal does not know: most
@@ -39,7 +41,7 @@ func (e *Engine) delUnknown(ctx context.Context, r Request) error {
 	}
 	c, err := e.primary(ctx)
 	if err != nil {
-		e.Log.Warn("container unknown and no default network configured: nothing to detach", "container", r.ContainerID, "error", err)
+		e.Log.WarnContext(ctx, "container unknown and no default network configured: nothing to detach", "container", r.ContainerID, "error", err)
 		return nil
 	}
 	network, err := c.network()
@@ -72,7 +74,7 @@ func (e *Engine) detachAll(ctx context.Context, r Request, records []Record) err
 	if ns != nil && ns != r.Netns {
 		defer ns.Close()
 	}
-	e.sweep(ctx, ns, records)
+	e.sweep(ctx, r, ns, records)
 	for _, rec := range slices.Backward(records) {
 		if err := e.detach(ctx, r, ns, rec); err != nil && e.quarantines(rec) {
 			left = append(left, failed{rec, err})
@@ -82,8 +84,12 @@ func (e *Engine) detachAll(ctx context.Context, r Request, records []Record) err
 		}
 		done = append(done, rec)
 	}
+	if len(errs) > 0 {
+		r.failed(ns)
+	}
 	if len(done) > 0 {
-		errs = append(errs, e.forget(done, left))
+		start := time.Now()
+		errs = append(errs, r.step(StepForget, nil, start, e.forget(done, left)))
 	}
 	if len(done) == len(records) {
 		e.gone.add(r.ContainerID)
@@ -111,6 +117,12 @@ func (e *Engine) forget(done []Record, left []failed) error {
 }
 
 func (e *Engine) detach(ctx context.Context, r Request, ns *os.File, rec Record) error {
+	start := time.Now()
+	return r.step(StepDetach, &rec.Attachment, start, e.unmake(ctx, r, ns, rec))
+}
+
+// unmake has the driver, or the plugins, remove the interface.
+func (e *Engine) unmake(ctx context.Context, r Request, ns *os.File, rec Record) error {
 	a := rec.Attachment
 	if d := e.Drivers[a.Kind]; d != nil {
 		if err := d.Detach(ctx, ns, rec); err != nil {
@@ -122,7 +134,7 @@ func (e *Engine) detach(ctx context.Context, r Request, ns *os.File, rec Record)
 		return errNoRunner
 	}
 	err := e.Delegate.Del(ctx, r.Run, a, rec.Result)
-	e.logged("detached by plugins", a, err)
+	e.logged(ctx, "detached by plugins", a, err)
 	if err != nil {
 		return err
 	}
@@ -131,12 +143,13 @@ func (e *Engine) detach(ctx context.Context, r Request, ns *os.File, rec Record)
 
 // sweep takes a shortcut for what many records have in common. Whatever becomes
 // of it, each record is detached on its own afterwards.
-func (e *Engine) sweep(ctx context.Context, ns *os.File, records []Record) {
+func (e *Engine) sweep(ctx context.Context, r Request, ns *os.File, records []Record) {
 	if e.Sweep == nil || len(records) < 2 {
 		return
 	}
-	if err := e.Sweep(ctx, ns, records, e.Log); err != nil {
-		e.Log.Warn("links of a pod not removed at once; each is removed on its own", "container", records[0].Attachment.ContainerID, "error", err)
+	start := time.Now()
+	if err := r.step(StepSweep, nil, start, e.Sweep(ctx, ns, records, e.Log)); err != nil {
+		e.Log.WarnContext(ctx, "links of a pod not removed at once; each is removed on its own", "container", records[0].Attachment.ContainerID, "error", err)
 	}
 }
 

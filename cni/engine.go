@@ -73,6 +73,8 @@ type Options struct {
 	// Flat reads the file in which whereabouts has its defaults on this node: a bare
 	// ipam object, nil for none.
 	Flat func() (json.RawMessage, error)
+	// Flights records how calls go; nil for none.
+	Flights Flights
 	// BootID is the kernel's id of this boot (/proc/sys/kernel/random/boot_id).
 	BootID string
 	Log    *slog.Logger

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tendril-cni/tendril/cni/journal"
 	"github.com/tendril-cni/tendril/cni/netconf"
@@ -68,11 +69,17 @@ func (e *Engine) differs(pod Pod, records []Record) bool {
 
 // plugCall does Plug for one ADD of the pod.
 func (e *Engine) plugCall(ctx context.Context, pod Pod, r Request) error {
-	leave, err := e.locks.take(ctx, r.ContainerID)
+	ctx, r = e.departFor(ctx, r, VerbPlug, pod.PodRef)
+	leave, err := e.queue(ctx, r)
 	if err != nil {
-		return err
+		return r.landed(PodRef{}, err)
 	}
 	defer leave()
+	return r.landed(PodRef{}, e.plugHere(ctx, pod, r))
+}
+
+// plugHere is plugCall once it is the call's turn.
+func (e *Engine) plugHere(ctx context.Context, pod Pod, r Request) error {
 	records, err := e.records(r.ContainerID, r.IfName)
 	if err != nil || len(records) == 0 || slices.ContainsFunc(records, func(rec Record) bool { return rec.Phase == Intent }) {
 		return err
@@ -83,7 +90,8 @@ func (e *Engine) plugCall(ctx context.Context, pod Pod, r Request) error {
 	defer r.Netns.Close()
 	err = e.replug(ctx, pod, r, records)
 	if err != nil && !NeedsRuntime(err) {
-		e.Report.Refused(pod.PodRef, err)
+		r.failed(r.Netns)
+		e.Report.Refused(pod.PodRef, inCall(ctx, err))
 	}
 	return err
 }
@@ -95,8 +103,9 @@ func (e *Engine) replug(ctx context.Context, pod Pod, r Request, records []Recor
 		return err
 	}
 	c := compare(records, choices)
+	start := time.Now()
 	planned, err := e.planMore(ctx, pod, r, c)
-	if err != nil {
+	if r.step(StepPlan, nil, start, err) != nil {
 		return err
 	}
 	if r.Run == nil && e.foreign(c.gone, planned) {
@@ -105,7 +114,7 @@ func (e *Engine) replug(ctx context.Context, pod Pod, r Request, records []Recor
 	if err := e.unplug(ctx, pod.PodRef, r, c.gone); err != nil {
 		return err
 	}
-	added, err := e.prepareMore(ctx, c, planned)
+	added, err := e.prepareMore(ctx, r, c, planned)
 	if err != nil {
 		return err
 	}
@@ -145,9 +154,11 @@ func (e *Engine) attachMore(ctx context.Context, r Request, c comparison, added 
 	if err == nil {
 		return nil
 	}
+	r.failed(r.Netns)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
-	if undo := e.detachAll(ctx, r, added); undo != nil {
+	start := time.Now()
+	if undo := r.step(StepUndo, nil, start, e.detachAll(ctx, r, added)); undo != nil {
 		err = errors.Join(err, fmt.Errorf("undo (will be tried again): %w", undo))
 	}
 	return err
@@ -160,15 +171,17 @@ func (e *Engine) attachPlugged(ctx context.Context, r Request, c comparison, add
 		}
 		added[i].DeviceInfo = e.readInfo(added[i].Attachment)
 	}
-	if err := e.settle(ctx, r, added, append(slices.Clone(c.kept), c.first)...); err != nil {
+	start := time.Now()
+	if err := r.step(StepSettle, nil, start, e.settle(ctx, r, added, append(slices.Clone(c.kept), c.first)...)); err != nil {
 		return err
 	}
 	for i := range added {
 		added[i].Phase = Attached
 	}
-	return e.Journal.Update("plugged", func(tx *journal.Tx) error {
+	start = time.Now()
+	return r.step(StepDone, nil, start, e.Journal.Update("plugged", func(tx *journal.Tx) error {
 		return putAll(tx, append(slices.Clone(added), c.kept...))
-	})
+	}))
 }
 
 // tell publishes the status of the whole pod, in the order of its annotation, and
@@ -194,9 +207,10 @@ func (e *Engine) undoPlugging(ctx context.Context, all []Record) error {
 		if len(half) == 0 || len(half) == len(records) {
 			continue
 		}
-		err := e.detachAll(ctx, Request{ContainerID: call.container, IfName: call.ifName}, half)
+		ctx, r := e.departFor(ctx, Request{ContainerID: call.container, IfName: call.ifName}, VerbRecover, records[0].Attachment.Pod)
+		err := r.landed(PodRef{}, e.detachAll(ctx, r, half))
 		if err != nil && !errors.Is(err, errNoRunner) {
-			e.Log.Warn("an unfinished attach to a running pod could not be undone yet", "container", call.container, "error", err)
+			e.Log.WarnContext(ctx, "an unfinished attach to a running pod could not be undone yet", "container", call.container, "error", err)
 		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("undo unfinished attaches: %w", ctx.Err())

@@ -195,20 +195,18 @@ func (c comparison) routesFree(plan []Planned) error {
 
 // prepareMore records what is going to be attached. As in an ADD, nothing else
 // has been changed when it returns.
-func (e *Engine) prepareMore(ctx context.Context, c comparison, plan []Planned) ([]Record, error) {
+func (e *Engine) prepareMore(ctx context.Context, r Request, c comparison, plan []Planned) ([]Record, error) {
 	positions := slices.Sorted(maps.Keys(c.add))
 	records := make([]Record, len(plan))
 	for i, p := range plan {
 		records[i] = Record{Attachment: p.Attachment, Order: positions[i], Phase: Plugging}
-		if d := e.Drivers[p.Attachment.Kind]; d != nil {
-			var err error
-			if records[i].Prior, err = d.Prior(ctx, p.Attachment); err != nil {
-				return nil, fmt.Errorf("network %s: %w", p.Attachment.Network, err)
-			}
+		var err error
+		if records[i].Prior, err = e.prior(ctx, r, p.Attachment); err != nil {
+			return nil, fmt.Errorf("network %s: %w", p.Attachment.Network, err)
 		}
 	}
 	if len(records) == 0 {
 		return nil, nil
 	}
-	return records, e.intend(ctx, "plugging", records, plan)
+	return records, e.intend(ctx, r, "plugging", records, plan)
 }

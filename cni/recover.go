@@ -91,10 +91,10 @@ func (e *Engine) afterReboot(all []Record) error {
 // leaves its record; the runtime's DEL, or the next start, tries again.
 func (e *Engine) undoUnfinished(ctx context.Context, all []Record) error {
 	for call, records := range unfinished(all) {
-		r := Request{ContainerID: call.container, IfName: call.ifName}
-		err := e.detachAll(ctx, r, records)
+		ctx, r := e.departFor(ctx, Request{ContainerID: call.container, IfName: call.ifName}, VerbRecover, records[0].Attachment.Pod)
+		err := r.landed(PodRef{}, e.detachAll(ctx, r, records))
 		if err != nil && !errors.Is(err, errNoRunner) {
-			e.Log.Warn("an unfinished ADD could not be undone yet", "container", call.container, "error", err)
+			e.Log.WarnContext(ctx, "an unfinished ADD could not be undone yet", "container", call.container, "error", err)
 		}
 		if ctx.Err() != nil {
 			return fmt.Errorf("undo unfinished calls: %w", ctx.Err())

@@ -30,6 +30,9 @@ type Request struct {
 	// Run runs foreign plugins. It is nil where no runtime waits, as in the
 	// recovery at start.
 	Run Runner
+
+	// flight is the record of this call, nil for none.
+	flight Flight
 }
 
 // Keys of CNI_ARGS that Kubernetes runtimes set.

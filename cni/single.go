@@ -17,11 +17,17 @@ import (
 // own ADD, so that the pod's DEL frees it. One that is there already, of the same
 // network under the same name, is answered with its result.
 func (e *Engine) AttachOne(ctx context.Context, r Request, network netconf.Network, el netconf.Element) (*current.Result, error) {
-	leave, err := e.locks.take(ctx, r.ContainerID)
+	ctx, r = e.depart(ctx, r, VerbPlug)
+	leave, err := e.queue(ctx, r)
 	if err != nil {
-		return nil, err
+		return nil, r.landed(PodRef{}, err)
 	}
 	defer leave()
+	res, err := e.attachOne(ctx, r, network, el)
+	return res, r.landed(PodRef{}, err)
+}
+
+func (e *Engine) attachOne(ctx context.Context, r Request, network netconf.Network, el netconf.Element) (*current.Result, error) {
 	records, err := e.records(r.ContainerID, "")
 	if err != nil {
 		return nil, err
@@ -48,7 +54,7 @@ func (e *Engine) AttachOne(ctx context.Context, r Request, network netconf.Netwo
 	}
 	// Nobody asks for it in an annotation: no Plug takes it away.
 	planned[0].Attachment.Selection = nil
-	added, err := e.prepareMore(ctx, c, planned)
+	added, err := e.prepareMore(ctx, r, c, planned)
 	if err != nil {
 		return nil, err
 	}
@@ -65,11 +71,16 @@ func (e *Engine) AttachOne(ctx context.Context, r Request, network netconf.Netwo
 // DetachOne takes one network from a sandbox. Absent is done. The default network
 // is the runtime's business and is refused.
 func (e *Engine) DetachOne(ctx context.Context, r Request) error {
-	leave, err := e.locks.take(ctx, r.ContainerID)
+	ctx, r = e.depart(ctx, r, VerbPlug)
+	leave, err := e.queue(ctx, r)
 	if err != nil {
-		return err
+		return r.landed(PodRef{}, err)
 	}
 	defer leave()
+	return r.landed(PodRef{}, e.detachOne(ctx, r))
+}
+
+func (e *Engine) detachOne(ctx context.Context, r Request) error {
 	records, err := e.records(r.ContainerID, "")
 	if err != nil {
 		return err

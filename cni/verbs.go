@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 
@@ -26,11 +27,16 @@ const (
 // kernel: native ones by their drivers, foreign ones by their plugins' CHECK. All
 // are looked at; the error says everything that is different. It changes nothing.
 func (e *Engine) Check(ctx context.Context, r Request) error {
-	leave, err := e.locks.take(ctx, r.ContainerID)
+	ctx, r = e.depart(ctx, r, "CHECK")
+	leave, err := e.queue(ctx, r)
 	if err != nil {
-		return err
+		return r.landed(PodRef{}, err)
 	}
 	defer leave()
+	return r.landed(PodRef{}, e.checkAll(ctx, r))
+}
+
+func (e *Engine) checkAll(ctx context.Context, r Request) error {
 	records, err := e.records(r.ContainerID, r.IfName)
 	if err != nil {
 		return err
@@ -50,9 +56,13 @@ func (e *Engine) Check(ctx context.Context, r Request) error {
 	}
 	var errs []error
 	for _, rec := range effective(records) {
-		if err := e.check(ctx, r, ns, rec); err != nil {
+		start := time.Now()
+		if err := r.step(StepCheck, &rec.Attachment, start, e.check(ctx, r, ns, rec)); err != nil {
 			errs = append(errs, fmt.Errorf("check network %s on %s: %w", rec.Attachment.Network, rec.Attachment.IfName, err))
 		}
+	}
+	if len(errs) > 0 {
+		r.failed(ns)
 	}
 	return errors.Join(errs...)
 }
@@ -127,7 +137,7 @@ func (e *Engine) GC(ctx context.Context, r Request) error {
 	if err != nil {
 		return err
 	}
-	if err := e.await(ctx); err != nil {
+	if err := e.await(ctx, r); err != nil {
 		return err
 	}
 	all, err := e.all()

@@ -109,8 +109,6 @@ func unanswered(request rpc.Request, err error, c *config) *failure {
 // fromEnvironment reads the CNI_ variables (CNI specification 1.1, section 2).
 func fromEnvironment(command string) (rpc.Request, *failure) {
 	r := rpc.Request{
-		// Unique enough to find one call in two logs.
-		ID:          strconv.FormatUint(rand.Uint64(), 36),
 		Command:     command,
 		ContainerID: os.Getenv("CNI_CONTAINERID"),
 		IfName:      os.Getenv("CNI_IFNAME"),
@@ -127,7 +125,19 @@ func fromEnvironment(command string) (rpc.Request, *failure) {
 			r.Env[name] = value
 		}
 	}
+	r.ID = callID(r.ContainerID)
 	return r, checkEnvironment(r)
+}
+
+// callID names the call for people: in the daemon's log, its traces, the error and
+// the pod's event. It begins as the container's id does, by which runtimes name
+// sandboxes, and ends with what tells the calls for one container apart.
+func callID(container string) string {
+	id := strconv.FormatUint(uint64(rand.Uint32()), 36)
+	if container == "" {
+		return id
+	}
+	return container[:min(len(container), 8)] + "-" + id
 }
 
 // named are the variables with a field of their own in the request.

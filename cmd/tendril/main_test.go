@@ -152,7 +152,7 @@ func TestDaemonGetsTheCallAndTheRuntimeGetsTheAnswer(t *testing.T) {
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(rpc.Request{}, "ID", "TimeoutMillis")); diff != "" {
 		t.Errorf("request (-want +got):\n%s", diff)
 	}
-	if got.ID == "" || !opened {
+	if !strings.HasPrefix(got.ID, "c1-") || !opened {
 		t.Errorf("id %q, the namespace came along: %v", got.ID, opened)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tendril-cni/tendril/cmd/tendrild/install"
 	"github.com/tendril-cni/tendril/cmd/tendrild/node"
+	"github.com/tendril-cni/tendril/cni/flight"
 )
 
 // version is set by the linker.
@@ -24,7 +25,7 @@ func main() {
 	if done {
 		return
 	}
-	cfg.Log = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	cfg.Log = slog.New(flight.Handler(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	run := node.Run

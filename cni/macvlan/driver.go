@@ -59,7 +59,7 @@ func (d *Driver) Attach(ctx context.Context, ns *os.File, r cni.Record) (cni.Lin
 		return cni.Link{}, explain(err, c, conf.Mode, r.Attachment, p)
 	}
 	a := r.Attachment
-	d.log.Info("macvlan made", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", l.Name, "network", a.Network, "master", p.Name)
+	d.log.InfoContext(ctx, "macvlan made", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", l.Name, "network", a.Network, "master", p.Name)
 	return l, nil
 }
 
@@ -68,7 +68,7 @@ func (d *Driver) Detach(ctx context.Context, ns *os.File, r cni.Record) error {
 	removed, err := stacked.Detach(ctx, ns, r, kind)
 	if removed {
 		a := r.Attachment
-		d.log.Info("macvlan removed", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", a.IfName, "network", a.Network)
+		d.log.InfoContext(ctx, "macvlan removed", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", a.IfName, "network", a.Network)
 	}
 	return err
 }

@@ -98,9 +98,10 @@ func (s *Server) answer(serve func(context.Context, string, cni.Request, request
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), callTime)
 		defer cancel()
+		ctx = cni.WithCallID(ctx, cni.NewCallID("multus"))
 		out, err := s.serve(ctx, http.MaxBytesReader(w, r.Body, mostBody), serve)
 		if err != nil {
-			s.Log.Error("request refused", "path", r.URL.Path, "error", err)
+			s.Log.ErrorContext(ctx, "request refused", "path", r.URL.Path, "error", err)
 			refuse(w, err)
 			return
 		}

@@ -31,7 +31,7 @@ func (d *Driver) Detach(ctx context.Context, ns *os.File, r cni.Record) error {
 	v, err := d.fs.VF(p.VF)
 	switch {
 	case errors.Is(err, sysfs.ErrAbsent), errors.Is(err, sysfs.ErrNotVF), err == nil && (v.PF != p.PF || v.Index != p.Index):
-		d.log.Info("VF does not exist any more, nothing to give back", d.keys(r, p)...)
+		d.log.InfoContext(ctx, "VF does not exist any more, nothing to give back", d.keys(r, p)...)
 		return nil
 	case err != nil:
 		return fmt.Errorf("detach VF %s: %w", p.VF, err)
@@ -73,7 +73,7 @@ func (d *Driver) detachNetdev(ctx context.Context, ns *os.File, r cni.Record, p 
 	defer func() { _ = host.Close() }()
 	l, err := d.fetch(ctx, host, ns, r, p)
 	if errors.Is(err, errNotOurs) {
-		d.log.Info("VF is not this attachment's, left alone", d.keys(r, p)...)
+		d.log.InfoContext(ctx, "VF is not this attachment's, left alone", d.keys(r, p)...)
 		return nil
 	}
 	if err != nil {
@@ -100,7 +100,7 @@ func (d *Driver) detachNetdev(ctx context.Context, ns *os.File, r cni.Record, p 
 	if err := n.setAlias(p.Alias); err != nil {
 		return err
 	}
-	d.log.Info("VF given back", d.keys(r, p)...)
+	d.log.InfoContext(ctx, "VF given back", d.keys(r, p)...)
 	return nil
 }
 
@@ -189,7 +189,7 @@ func (d *Driver) restoreNetdev(ctx context.Context, n netdev, l netns.Link, r cn
 	name, err := n.rename(p.Netdev, spareName(p.VF))
 	errs := []error{err}
 	if err == nil && name != p.Netdev {
-		d.log.Warn("the VF's name is taken on the host, it has another one now", append(d.keys(r, p), "name", p.Netdev, "now", name)...)
+		d.log.WarnContext(ctx, "the VF's name is taken on the host, it has another one now", append(d.keys(r, p), "name", p.Netdev, "now", name)...)
 	}
 	if l.MTU != p.MTU {
 		errs = append(errs, n.setMTU(p.MTU))
@@ -224,7 +224,7 @@ func (d *Driver) restoreDriver(ctx context.Context, r cni.Record, p prior) error
 	if err := d.fs.Bind(ctx, p.VF, p.Driver); err != nil {
 		return err
 	}
-	d.log.Info("VF has its driver back", append(d.keys(r, p), "driver", p.Driver)...)
+	d.log.InfoContext(ctx, "VF has its driver back", append(d.keys(r, p), "driver", p.Driver)...)
 	return nil
 }
 

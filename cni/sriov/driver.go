@@ -96,7 +96,7 @@ func (d *Driver) configureUserspace(ctx context.Context, r cni.Record, p prior, 
 	if l.MAC == "" && p.Attributes != nil && p.Attributes.MAC != link.ZeroMAC {
 		l.MAC = p.Attributes.MAC
 	}
-	d.log.Info("VF configured for a userspace driver", d.keys(r, p)...)
+	d.log.InfoContext(ctx, "VF configured for a userspace driver", d.keys(r, p)...)
 	return l, nil
 }
 
@@ -132,7 +132,7 @@ func (d *Driver) attachNetdev(ctx context.Context, ns *os.File, r cni.Record, p 
 	if err != nil {
 		return cni.Link{}, err
 	}
-	d.log.Info("VF attached", append(d.keys(r, p), "mac", seen.MAC, "mtu", seen.MTU)...)
+	d.log.InfoContext(ctx, "VF attached", append(d.keys(r, p), "mac", seen.MAC, "mtu", seen.MTU)...)
 	return cni.Link{Name: seen.Name, Index: seen.Index, MAC: seen.MAC, MTU: seen.MTU, PCI: p.VF.String()}, nil
 }
 

@@ -81,6 +81,7 @@ var rules = []rule{
 		Reason: "translates a protocol; networks and pods are the engine's"},
 	{From: "cni/inspect", Not: []string{"cni/", "ipam", "vf/", "deviceplugin/", "k8s.io/", "github.com/vishvananda/netlink"}, Except: []string{"cni/refusal", "vf"},
 		Reason: "shapes and a socket, for the daemon and for the program on a person's machine; how answers are found is wired"},
+	{From: "cni/flight", Not: []string{"cni/macvlan", "cni/ipvlan", "cni/sriov", "cni/kube", "ipam", "vf/", "k8s.io/"}, Reason: "notes what others did; who asks for it, and how, is not its business"},
 	{From: "cni/kube", Not: []string{"cni/macvlan", "cni/ipvlan", "cni/sriov", "cni/netns", "github.com/vishvananda/netlink"}, Reason: "talks to the API server; the kernel is not its business"},
 	{From: "deviceplugin", Not: []string{"cni/", "ipam", "k8s.io/client-go"}, Except: []string{"cni/refusal"},
 		Reason: "serves the kubelet from the inventory; it needs neither pods nor the API server"},

@@ -63,6 +63,7 @@ func (c Config) Socket() string { return filepath.Join(c.RunDir, "tendril.sock")
 
 func (c Config) journal() string     { return filepath.Join(c.RunDir, "journal.db") }
 func (c Config) journalCopy() string { return filepath.Join(c.StateDir, "journal.db") }
+func (c Config) failures() string    { return filepath.Join(c.StateDir, "failures.json") }
 func (c Config) resultCache() string { return filepath.Join(c.RunDir, "cni-cache") }
 
 // validate names the first flag that cannot work.

@@ -92,7 +92,7 @@ func (d *debts) round(ctx context.Context) {
 
 // owe puts a call into the spool that no runtime will make.
 func (d *debts) owe(r cni.Request) error {
-	err := d.spool.Put(rpc.Request{ID: "audit", Command: "DEL", ContainerID: r.ContainerID, IfName: r.IfName, NetnsPath: r.NetnsPath, StdinData: []byte(`{}`)})
+	err := d.spool.Put(rpc.Request{ID: cni.NewCallID("audit"), Command: "DEL", ContainerID: r.ContainerID, IfName: r.IfName, NetnsPath: r.NetnsPath, StdinData: []byte(`{}`)})
 	select {
 	case d.poke <- struct{}{}:
 	default:
@@ -121,16 +121,16 @@ func (d *debts) complain(e spool.Entry, err error) {
 
 // redeem does one DEL and takes it out of the spool.
 func (d *debts) redeem(ctx context.Context, e spool.Entry, run cni.Runner) error {
-	ctx, cancel := context.WithTimeout(ctx, redeemTime)
-	defer cancel()
 	r := e.Request
+	ctx, cancel := context.WithTimeout(cni.WithCallID(ctx, r.ID), redeemTime)
+	defer cancel()
 	err := d.engine.Redeem(ctx, cni.Request{
 		ContainerID: r.ContainerID, IfName: r.IfName, NetnsPath: r.NetnsPath, Args: pairs(r.Args), Path: r.Path, Config: r.StdinData, Run: run,
 	})
 	if err != nil {
 		return err
 	}
-	d.log.Info("spooled DEL done", "container", r.ContainerID, "ifname", r.IfName, "since", e.Since)
+	d.log.InfoContext(ctx, "spooled DEL done", "container", r.ContainerID, "ifname", r.IfName, "since", e.Since)
 	d.settled(r.ContainerID)
 	return d.spool.Done(e)
 }

@@ -27,13 +27,14 @@ type handler struct {
 // Handle implements rpc.Handler.
 func (h handler) Handle(ctx context.Context, call *rpc.Call) rpc.Reply {
 	start := time.Now()
-	log := h.log.With("call", call.ID, "command", call.Command, "container", call.ContainerID, "ifname", call.IfName)
+	ctx = cni.WithCallID(ctx, call.ID)
+	log := h.log.With("command", call.Command, "container", call.ContainerID, "ifname", call.IfName)
 	out, err := h.serve(ctx, call)
 	if err != nil {
-		log.Error("call refused", "args", call.Args, "took", time.Since(start), "error", err)
-		return refuse(err, confVersion(call.StdinData))
+		log.ErrorContext(ctx, "call refused", "args", call.Args, "took", time.Since(start), "error", err)
+		return refuse(err, confVersion(call.StdinData), call.ID)
 	}
-	log.Debug("call served", "took", time.Since(start))
+	log.DebugContext(ctx, "call served", "took", time.Since(start))
 	return rpc.Reply{Stdout: out}
 }
 
@@ -115,18 +116,23 @@ func millis(ctx context.Context) int64 {
 	return max(time.Until(deadline).Milliseconds(), 1)
 }
 
-// refuse makes the error object that the shim prints.
-func refuse(err error, cniVersion string) rpc.Reply {
+// refuse makes the error object that the shim prints. Its details end with the
+// call's id: the runtime puts them into its event on the pod.
+func refuse(err error, cniVersion, id string) rpc.Reply {
 	var typed *types.Error
 	if !errors.As(err, &typed) || typed.Msg != err.Error() {
 		typed = cni.Wire(err)
+	}
+	details := "call " + id
+	if typed.Details != "" {
+		details = typed.Details + "; " + details
 	}
 	out, merr := json.Marshal(struct {
 		CNIVersion string `json:"cniVersion"`
 		Code       uint   `json:"code"`
 		Msg        string `json:"msg"`
 		Details    string `json:"details,omitempty"`
-	}{cniVersion, typed.Code, typed.Msg, typed.Details})
+	}{cniVersion, typed.Code, typed.Msg, details})
 	if merr != nil {
 		out = []byte(`{"code":999,"msg":"the error could not be encoded"}`)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/delegate"
 	"github.com/tendril-cni/tendril/cni/deviceinfo"
+	"github.com/tendril-cni/tendril/cni/flight"
 	"github.com/tendril-cni/tendril/cni/inspect"
 	"github.com/tendril-cni/tendril/cni/ipvlan"
 	"github.com/tendril-cni/tendril/cni/journal"
@@ -76,6 +77,7 @@ type daemon struct {
 	serving   atomic.Bool
 	started   time.Time
 	upkeep    *upkeep // set by resume
+	flights   *flight.Recorder
 }
 
 func (d *daemon) open() (err error) {
@@ -118,6 +120,7 @@ func (d *daemon) open() (err error) {
 	if d.slots, err = d.newAddresses(); err != nil {
 		return err
 	}
+	d.flights = flight.New(flight.Options{File: d.failures(), Log: d.Log})
 	d.engine = d.newEngine(boot)
 	return nil
 }
@@ -175,6 +178,7 @@ func (d *daemon) newEngine(boot string) *cni.Engine {
 		Quarantine: d.vfs,
 		Claim:      d.slots.claimer(),
 		Flat:       d.flat,
+		Flights:    d.flights,
 		BootID:     boot,
 		Log:        d.Log,
 
@@ -209,6 +213,7 @@ func (d *daemon) ready() error {
 // background starts what runs beside the socket.
 func (d *daemon) background(ctx context.Context, g *errgroup.Group) {
 	g.Go(func() error { return d.inventory.Run(ctx) })
+	g.Go(func() error { return d.flights.Run(ctx) })
 	g.Go(func() error { return d.offer.Run(ctx) })
 	d.vfs.run(ctx, g, d)
 	if d.cache != nil {

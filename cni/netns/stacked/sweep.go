@@ -36,7 +36,7 @@ func Sweep(ctx context.Context, ns *os.File, records []cni.Record, log *slog.Log
 	gone, err := conn.RemoveAll(ctx, owners)
 	for _, l := range gone {
 		a := records[0].Attachment
-		log.Info(l.Kind+" removed", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", l.Name)
+		log.InfoContext(ctx, l.Kind+" removed", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", l.Name)
 	}
 	return errors.Join(err, conn.Close())
 }
