@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -27,6 +28,9 @@ type copier struct {
 	quit  chan struct{}
 	end   sync.Once // closes quit
 	done  chan struct{}
+	// since is when the first commit was made that the copy lacks, in nanoseconds
+	// since 1970; 0 for none.
+	since atomic.Int64
 }
 
 func startCopier(db *bolt.DB, path string, log *slog.Logger) *copier {
@@ -38,6 +42,7 @@ func startCopier(db *bolt.DB, path string, log *slog.Logger) *copier {
 
 // wake tells the copier that the journal changed. It never blocks.
 func (c *copier) wake() {
+	c.since.CompareAndSwap(0, time.Now().UnixNano())
 	select {
 	case c.dirty <- struct{}{}:
 	default:
@@ -82,6 +87,8 @@ func (c *copier) pause(d time.Duration) {
 }
 
 func (c *copier) write() bool {
+	// What is committed from here on counts anew, though the copy may have it.
+	since := c.since.Swap(0)
 	err := replaceFile(c.path, func(w io.Writer) error {
 		return c.db.View(func(tx *bolt.Tx) error {
 			_, err := tx.WriteTo(w)
@@ -89,6 +96,7 @@ func (c *copier) write() bool {
 		})
 	})
 	if err != nil {
+		c.since.Store(since)
 		c.log.Warn("journal copy is behind; a power cut now would lose addresses of restarted pods", "copy", c.path, "error", err)
 	}
 	return err == nil

@@ -81,6 +81,19 @@ func (j *Journal) Close() error {
 	return j.db.Close()
 }
 
+// CopyLag is how long the copy on disk has lacked a commit: 0 while it has all, and
+// for a journal without one.
+func (j *Journal) CopyLag() time.Duration {
+	if j.copier == nil {
+		return 0
+	}
+	since := j.copier.since.Load()
+	if since == 0 {
+		return 0
+	}
+	return time.Since(time.Unix(0, since))
+}
+
 // Update runs fn in a transaction and commits it if fn returns nil; an error of
 // fn is returned as it is. step names the transaction for errors and crash tests.
 func (j *Journal) Update(step string, fn func(*Tx) error) error {

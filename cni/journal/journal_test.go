@@ -223,3 +223,30 @@ func BenchmarkUpdate(b *testing.B) {
 		}
 	}
 }
+
+// TestCopyLag: it grows while the copy cannot be written, and is over once it is.
+func TestCopyLag(t *testing.T) {
+	dir := t.TempDir()
+	blocker := filepath.Join(dir, "disk")
+	j := open(t, journal.Options{Path: filepath.Join(dir, "journal.db"), CopyPath: filepath.Join(blocker, "journal.db")})
+	if err := os.WriteFile(blocker, nil, 0o600); err != nil { // a file where a directory has to be
+		t.Fatal(err)
+	}
+	eventually := func(what string, ok func() bool) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s: %v", what, j.CopyLag())
+			}
+		}
+	}
+	if lag := j.CopyLag(); lag != 0 {
+		t.Errorf("lag before the first commit: %v", lag)
+	}
+	put(t, j, "a", "eth0", "1")
+	eventually("lag", func() bool { return j.CopyLag() > 2*journal.CopyDelay })
+	if err := os.Remove(blocker); err != nil {
+		t.Fatal(err)
+	}
+	eventually("no lag", func() bool { return j.CopyLag() == 0 })
+}

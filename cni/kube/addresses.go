@@ -16,5 +16,5 @@ const reasonAddress = "AddressConflict"
 // that uid.
 func (r *Reporter) Address(pod, uid, text string) {
 	namespace, name, _ := strings.Cut(pod, "/")
-	r.emit(cni.PodRef{Namespace: namespace, Name: name, UID: uid}, corev1.EventTypeWarning, reasonAddress, text)
+	r.emit(cni.PodRef{Namespace: namespace, Name: name, UID: uid}, corev1.EventTypeWarning, reasonAddress, text, "")
 }

@@ -35,6 +35,8 @@ type Cache struct {
 	pods, definitions cache.SharedIndexInformer
 	wait, podWait     time.Duration
 	wake              wakes
+
+	heardPods, heardDefinitions heard
 }
 
 var _ cni.Cluster = (*Cache)(nil)
@@ -44,10 +46,10 @@ func NewCache(config *rest.Config, node string, o Options, log *slog.Logger) (*C
 	o = o.withDefaults()
 	c := &Cache{wait: o.DefinitionWait, podWait: o.PodWait, wake: wakes{waiting: map[string][]chan struct{}{}}}
 	var err error
-	if c.pods, err = podInformer(o.limit(config), node); err != nil {
+	if c.pods, err = podInformer(o.limit(config), node, &c.heardPods); err != nil {
 		return nil, fmt.Errorf("watch pods of node %s: %w", node, err)
 	}
-	if c.definitions, err = definitionInformer(o.limit(config)); err != nil {
+	if c.definitions, err = definitionInformer(o.limit(config), &c.heardDefinitions); err != nil {
 		return nil, fmt.Errorf("watch network attachment definitions: %w", err)
 	}
 	for kind, informer := range map[string]cache.SharedIndexInformer{podKind: c.pods, definitionKind: c.definitions} {

@@ -37,6 +37,23 @@ func TestPodIsFoundWithWhatTheEngineNeeds(t *testing.T) {
 	}
 }
 
+// TestAgeEndsWhenTheAPIServerSpeaks: an event of one kind says nothing about the
+// other.
+func TestAgeEndsWhenTheAPIServerSpeaks(t *testing.T) {
+	w := newWorld(t)
+	unstarted, err := kube.NewCache(w.config, node, kube.Options{}, discard)
+	if err != nil || len(unstarted.Ages()) != 0 {
+		t.Fatalf("ages before the first list: %v, %v", unstarted.Ages(), err)
+	}
+	c := w.cache(kube.Options{})
+	w.eventually("an age", func() bool {
+		return c.Ages()["pods"] > 100*time.Millisecond && c.Ages()["definitions"] > 100*time.Millisecond
+	})
+	before := c.Ages()["pods"]
+	w.create("web", node, nil)
+	w.eventually("a new pod", func() bool { return c.Ages()["pods"] < before })
+}
+
 func TestPodIsAwaited(t *testing.T) {
 	w := newWorld(t)
 	c := w.cache(kube.Options{})

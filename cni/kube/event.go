@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -30,6 +31,9 @@ const (
 	reasonFailed    = "FailedAddingInterface"
 )
 
+// callAnnotation names the call that an event is about.
+const callAnnotation = "tendril.dev/call"
+
 // mostMessage is what the API server takes (core/v1 Event validation), in bytes.
 const mostMessage = 1024
 
@@ -39,40 +43,65 @@ func (r *Reporter) Added(pod cni.PodRef, network, ifName string, addresses []cni
 	for i, a := range addresses {
 		texts[i] = a.Prefix.String()
 	}
-	r.emit(pod, corev1.EventTypeNormal, reasonAdded, fmt.Sprintf("Add %s %v from %s", ifName, texts, network))
+	r.emit(pod, corev1.EventTypeNormal, reasonAdded, fmt.Sprintf("Add %s %v from %s", ifName, texts, network), "")
 }
 
 // Refused emits a Warning event with the text of err: NoNetworkFound when a
-// NetworkAttachmentDefinition does not exist, FailedAddingInterface otherwise.
+// NetworkAttachmentDefinition does not exist, FailedAddingInterface otherwise. The
+// id of a cni.CallError ends the message.
 func (r *Reporter) Refused(pod cni.PodRef, err error) {
 	reason := reasonFailed
 	if errors.Is(err, errNoNetwork) {
 		reason = reasonNoNetwork
 	}
-	r.emit(pod, corev1.EventTypeWarning, reason, err.Error())
+	var in *cni.CallError
+	call := ""
+	if errors.As(err, &in) {
+		call = in.ID
+	}
+	r.emit(pod, corev1.EventTypeWarning, reason, err.Error(), call)
 }
 
-func (r *Reporter) emit(pod cni.PodRef, kind, reason, message string) {
+func (r *Reporter) emit(pod cni.PodRef, kind, reason, message, call string) {
 	if pod.Name == "" || pod.Namespace == "" {
 		return // a call that is of no pod
 	}
-	if len(message) > mostMessage {
-		message = strings.ToValidUTF8(message[:mostMessage-3], "") + "..."
+	event := r.event(kind, reason, message, corev1.ObjectReference{
+		APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: types.UID(pod.UID),
+	})
+	event.Namespace = pod.Namespace
+	if call != "" {
+		event.Annotations = map[string]string{callAnnotation: call}
 	}
+	r.send(event)
+}
+
+// event is one about object, without a namespace yet.
+func (r *Reporter) event(kind, reason, message string, object corev1.ObjectReference) *corev1.Event {
 	now := metav1.Now()
-	event := &corev1.Event{
-		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: fmt.Sprintf("%s.%x", pod.Name, now.UnixNano())},
-		InvolvedObject: corev1.ObjectReference{
-			APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: types.UID(pod.UID),
-		},
-		Type: kind, Reason: reason, Message: message, Count: 1, FirstTimestamp: now, LastTimestamp: now,
+	return &corev1.Event{
+		ObjectMeta:     metav1.ObjectMeta{Name: fmt.Sprintf("%s.%x", object.Name, now.UnixNano())},
+		InvolvedObject: object,
+		Type:           kind, Reason: reason, Message: shortened(message, mostMessage), Count: 1, FirstTimestamp: now, LastTimestamp: now,
 		Source:              corev1.EventSource{Component: component, Host: r.node},
 		ReportingController: component, ReportingInstance: r.node,
 	}
+}
+
+// shortened cuts a message to most bytes.
+func shortened(message string, most int) string {
+	if len(message) <= most {
+		return message
+	}
+	return strings.ToValidUTF8(message[:most-3], "") + "..."
+}
+
+func (r *Reporter) send(event *corev1.Event) {
 	select {
 	case r.events <- event:
 	default:
-		r.log.Warn("event dropped, too many wait", "pod", pod, "reason", reason, "message", message)
+		r.dropped.Add(1)
+		r.log.Warn("event dropped, too many wait", "object", event.InvolvedObject.Name, "reason", event.Reason, "message", event.Message)
 	}
 }
 
@@ -109,8 +138,9 @@ func (r *Reporter) writeEvent(ctx context.Context, correlator *record.EventCorre
 		return // said often enough
 	}
 	for try := 1; ; try++ {
-		written, err := r.sink.write(ctx, result)
+		written, err := r.sink.write(ctx, named(result, event.Annotations[callAnnotation]))
 		if err == nil {
+			written.Message = result.Event.Message // by which the correlator knows it
 			correlator.UpdateState(written)
 			return
 		}
@@ -126,6 +156,33 @@ func (r *Reporter) writeEvent(ctx context.Context, correlator *record.EventCorre
 		case <-ctx.Done():
 		}
 	}
+}
+
+// named is result with a call's id at the end of its message. It comes in only now,
+// since tries of one thing are one event: its message names the last of them.
+func named(result *record.EventCorrelateResult, call string) *record.EventCorrelateResult {
+	if call == "" {
+		return result
+	}
+	suffix := " (call " + call + ")"
+	event := result.Event.DeepCopy()
+	event.Message = shortened(event.Message, mostMessage-len(suffix)) + suffix
+	metav1.SetMetaDataAnnotation(&event.ObjectMeta, callAnnotation, call)
+	out := &record.EventCorrelateResult{Event: event, Patch: result.Patch}
+	patch := map[string]any{}
+	if json.Unmarshal(result.Patch, &patch) == nil {
+		patch["message"] = event.Message
+		meta, _ := patch["metadata"].(map[string]any)
+		if meta == nil {
+			meta = map[string]any{}
+		}
+		meta["annotations"] = map[string]string{callAnnotation: call}
+		patch["metadata"] = meta
+		if data, err := json.Marshal(patch); err == nil {
+			out.Patch = data
+		}
+	}
+	return out
 }
 
 // sink writes events. It is a bare REST client, since client-go's set of typed

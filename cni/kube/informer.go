@@ -21,7 +21,7 @@ var podsResource = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
 // podInformer watches the metadata of the pods of node. Metadata alone, since
 // that is where annotations and UIDs are: the API server then leaves out the
 // rest, which is nine tenths of a pod.
-func podInformer(config *rest.Config, node string) (cache.SharedIndexInformer, error) {
+func podInformer(config *rest.Config, node string, h *heard) (cache.SharedIndexInformer, error) {
 	client, err := metadata.NewForConfig(config)
 	if err != nil {
 		return nil, err
@@ -31,11 +31,12 @@ func podInformer(config *rest.Config, node string) (cache.SharedIndexInformer, e
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.FieldSelector = selector
-			return pods.List(ctx, o)
+			list, err := pods.List(ctx, o)
+			return list, h.of(err)
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.FieldSelector = selector
-			return pods.Watch(ctx, o)
+			return h.watch(pods.Watch(ctx, o))
 		},
 	}
 	informer := cache.NewSharedIndexInformerWithOptions(lw, &metav1.PartialObjectMetadata{}, cache.SharedIndexInformerOptions{})
@@ -43,7 +44,7 @@ func podInformer(config *rest.Config, node string) (cache.SharedIndexInformer, e
 }
 
 // definitionInformer watches the definitions of all namespaces.
-func definitionInformer(config *rest.Config) (cache.SharedIndexInformer, error) {
+func definitionInformer(config *rest.Config, h *heard) (cache.SharedIndexInformer, error) {
 	config = rest.CopyConfig(config)
 	config.ContentType, config.AcceptContentTypes = "", "" // custom resources come as JSON
 	client, err := nadclient.NewForConfig(config)
@@ -53,10 +54,11 @@ func definitionInformer(config *rest.Config) (cache.SharedIndexInformer, error) 
 	definitions := client.NetworkAttachmentDefinitions(metav1.NamespaceAll)
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return definitions.List(ctx, o)
+			list, err := definitions.List(ctx, o)
+			return list, h.of(err)
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			return definitions.Watch(ctx, o)
+			return h.watch(definitions.Watch(ctx, o))
 		},
 	}
 	informer := cache.NewSharedIndexInformerWithOptions(lw, &nad.NetworkAttachmentDefinition{}, cache.SharedIndexInformerOptions{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -49,6 +50,24 @@ type Reporter struct {
 
 	sink   sink
 	events chan *corev1.Event
+	// dropped counts events for which there was no room.
+	dropped atomic.Uint64
+}
+
+// Backlog is what a Reporter has not got rid of.
+type Backlog struct {
+	// Statuses of pods and Events that wait to be written.
+	Statuses, Events int
+	// Dropped is how many events were given up since the start, because too many
+	// waited.
+	Dropped uint64
+}
+
+// Backlog returns what waits now.
+func (r *Reporter) Backlog() Backlog {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return Backlog{Statuses: len(r.pending), Events: len(r.events), Dropped: r.dropped.Load()}
 }
 
 var _ cni.Reporter = (*Reporter)(nil)

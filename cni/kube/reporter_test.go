@@ -200,6 +200,37 @@ func TestEvents(t *testing.T) {
 }
 
 // events tells the events of a pod, sorted.
+// TestTriesAreOneEventThatNamesTheLastCall: each try of the runtime has an id of
+// its own, which must not make a flood of them.
+func TestTriesAreOneEventThatNamesTheLastCall(t *testing.T) {
+	w := newWorld(t)
+	pod := w.create("web", node, nil)
+	r, _ := w.reporter(w.cache(kube.Options{}), nil)
+	for i := range 3 {
+		r.Refused(ref(pod), &cni.CallError{ID: fmt.Sprint("c1-", i), Err: errors.New("attach network blue/a as net1: no")})
+	}
+	want := []string{"Warning FailedAddingInterface x3: attach network blue/a as net1: no (call c1-2)"}
+	w.eventually("the event", func() bool { return slices.Equal(want, w.events(pod)) })
+	list, err := w.client.CoreV1().Events(w.namespace).List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(list.Items) != 1 || list.Items[0].Annotations["tendril.dev/call"] != "c1-2" {
+		t.Errorf("events %+v, %v", list.Items, err)
+	}
+}
+
+func TestLongMessageKeepsItsCall(t *testing.T) {
+	w := newWorld(t)
+	pod := w.create("web", node, nil)
+	r, _ := w.reporter(w.cache(kube.Options{}), nil)
+	r.Refused(ref(pod), &cni.CallError{ID: "c1-x", Err: errors.New(strings.Repeat("no ", 1000))})
+	w.eventually("the event", func() bool {
+		events := w.events(pod)
+		return len(events) == 1 && strings.HasSuffix(events[0], "... (call c1-x)")
+	})
+	if b := r.Backlog(); b != (kube.Backlog{}) {
+		t.Errorf("backlog %+v", b)
+	}
+}
+
 func (w *world) events(pod *corev1.Pod) []string {
 	w.t.Helper()
 	list, err := w.client.CoreV1().Events(w.namespace).List(w.t.Context(), metav1.ListOptions{FieldSelector: "involvedObject.uid=" + string(pod.UID)})

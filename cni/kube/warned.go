@@ -14,5 +14,5 @@ const reasonUndeclared = "UndeclaredCapability"
 // Warned emits a Warning event about a request that was served, but perhaps not
 // as it was meant.
 func (r *Reporter) Warned(pod cni.PodRef, text string) {
-	r.emit(pod, corev1.EventTypeWarning, reasonUndeclared, text)
+	r.emit(pod, corev1.EventTypeWarning, reasonUndeclared, text, "")
 }
