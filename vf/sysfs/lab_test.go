@@ -4,10 +4,12 @@ package sysfs_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"testing"
 	"time"
 
+	"github.com/Mellanox/sriovnet"
 	"github.com/vishvananda/netlink"
 
 	"github.com/tendril-cni/tendril/cni/netns/netnstest"
@@ -46,6 +48,9 @@ func TestInventoryOfTheMachine(t *testing.T) {
 			}
 		}
 	}
+	for _, v := range inv.Snapshot().VFs {
+		agree(t, v)
+	}
 	l, err := netlink.LinkByName(v.Netdev)
 	if err != nil {
 		t.Fatal(err)
@@ -55,8 +60,21 @@ func TestInventoryOfTheMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	shows("")
+	inPod, _ := inv.Snapshot().VF(v.Addr)
+	agree(t, inPod)
 	_ = ns.Close() // the kernel returns the VF
 	shows(v.Netdev)
+}
+
+// agree compares a VF with what sriovnet's look-ups say of it.
+func agree(t *testing.T, v vf.VF) {
+	t.Helper()
+	agreeOnNetdev(t, v)
+	pf, err1 := sriovnet.GetPfPciFromVfPci(v.Addr.String())
+	index, err2 := sriovnet.GetVfIndexByPciAddress(v.Addr.String())
+	if err := errors.Join(err1, err2); err != nil || pf != v.PF.String() || index != v.Index {
+		t.Errorf("%s is VF %d of %s, to sriovnet VF %d of %s, %v", v.Addr, v.Index, v.PF, index, pf, err)
+	}
 }
 
 // free checks both NICs and returns a VF of the first.
