@@ -34,16 +34,19 @@ type holdings struct {
 
 // census is one answer.
 type census struct {
-	// asked is when the question began: what was given out before, less settle,
+	// asked is when the question began: what was given out before, less Settle,
 	// is in it.
 	asked time.Time
 	byID  map[string][]Holding
 }
 
+// Settle is how long after its answer to Allocate a device counts as given out
+// although the kubelet does not tell of its pod: podresources shows a pod from its
+// admission on, which is when the kubelet allocates, but nothing says in which
+// order.
+const Settle = 10 * time.Second
+
 const (
-	// settle is how long after its answer the kubelet may take to tell others of
-	// an allocation.
-	settle = 10 * time.Second
 	// askTimeout is for one answer, and contestedSweep and calmSweep the time
 	// between two.
 	askTimeout     = 5 * time.Second
@@ -128,7 +131,7 @@ func (h *holdings) of(id string) []Holding {
 // census that would have it does not.
 func (h *holdings) over(a Allocation, id string) bool {
 	now := h.now.Load()
-	if now == nil || now.asked.Before(a.Time.Add(settle)) {
+	if now == nil || now.asked.Before(a.Time.Add(Settle)) {
 		return false
 	}
 	return !slices.ContainsFunc(now.byID[id], func(one Holding) bool {

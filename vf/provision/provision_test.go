@@ -120,10 +120,15 @@ func (s *stage) inUse(context.Context) (func(vf.Addr) string, error) {
 }
 
 func (s *stage) use(a vf.Addr, by string) {
-	s.mu.Lock()
-	s.used[a] = by
-	s.mu.Unlock()
+	s.useSilently(a, by)
 	s.p.Poke()
+}
+
+// useSilently is a change that nobody tells the provisioner of.
+func (s *stage) useSilently(a vf.Addr, by string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used[a] = by
 }
 
 // until waits for a state.
@@ -177,7 +182,7 @@ func TestInvariant6ResizeWaitsForTheTenant(t *testing.T) {
 	if !st.Settled() {
 		t.Error("a node that waits for a pod is not settled")
 	}
-	s.use(vf1, "")
+	s.useSilently(vf1, "")
 	s.until("7 VFs", func(st vf.State) bool { return is(vf.Applied)(st) && len(st.Snapshot.VFs) == 7 })
 }
 

@@ -188,9 +188,12 @@ func (p *Provisioner) wanted() ([]vf.Policy, bool) {
 	return p.policies, p.known
 }
 
-// sweep is how often Run looks without a reason: who uses a VF may change without
-// a word.
-const sweep = 30 * time.Second
+// sweep is how often Run looks without a reason, and waiting how often while a
+// step waits for somebody to let go of a VF: nobody tells when that is.
+const (
+	sweep   = 30 * time.Second
+	waiting = 3 * time.Second
+)
 
 // Run applies policies until ctx ends, then waits for its workers and returns nil.
 func (p *Provisioner) Run(ctx context.Context) error {
@@ -252,7 +255,11 @@ func (p *Provisioner) round(ctx context.Context) time.Duration {
 	p.finish(o, steps)
 	p.start(ctx, steps, o)
 	p.publish(o, policies, steps)
-	return p.nextTry()
+	next := p.nextTry()
+	if slices.ContainsFunc(steps, vf.Step.Waits) {
+		next = min(next, waiting)
+	}
+	return next
 }
 
 // decide plans by the newest snapshot; and again by one that is made for it, if

@@ -100,12 +100,9 @@ func (d *daemon) newVFs(fs *sysfs.FS, boot string, refresh func()) (*vfs, error)
 	return v, err
 }
 
-// fresh is how long an Allocate counts as use although podresources does not
-// show its pod yet.
-const fresh = 2 * time.Minute
-
 // inUse tells who uses which VF: attachments in the journal, pods by the
-// kubelet's word, and what the kubelet was given a moment ago.
+// kubelet's word, and what the kubelet was given so short a time ago that it need
+// not show it yet.
 func (d *daemon) inUse(ctx context.Context) (func(vf.Addr) string, error) {
 	held, err := holdings(d.kubelet, d.journal)(ctx)
 	if err != nil {
@@ -125,7 +122,7 @@ func (d *daemon) inUse(ctx context.Context) (func(vf.Addr) string, error) {
 
 func recent(all *deviceplugin.Allocations) (ids []string) {
 	for _, a := range all.All() {
-		if time.Since(a.Time) < fresh {
+		if time.Since(a.Time) < deviceplugin.Settle {
 			ids = append(ids, a.IDs...)
 		}
 	}
