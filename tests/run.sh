@@ -66,6 +66,7 @@ case "${1:-all}" in
     make --no-print-directory build
     go run ./tests/bench
     go run ./tests/bench/meta
+    go run ./tests/bench/vf
     ;;
   shell)
     make --no-print-directory image

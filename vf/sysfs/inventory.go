@@ -4,18 +4,24 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/tendril-cni/tendril/vf"
 )
 
 // How long the inventory waits. A single change is seen at once, but for a moment
-// in which its other events come; making the VFs of a PF raises some dozens in a
-// row, which few scans serve: between two of them there is four times what one
-// takes (and no more than worst), so that a storm of events costs a fifth of one
-// CPU at most. The sweep is for what raises none.
+// in which its other events come. Making the VFs of a PF raises some dozens in a
+// row, which few scans serve: between two of them there is four times the
+// processor time that one takes (and no more than worst), so that a storm of
+// events costs a fifth of one CPU at most. The time that a scan only waits does not
+// count: the kernel answers sriov_numvfs when it has made the VFs, seconds later
+// (sriov_numvfs_show takes the device's lock, drivers/pci/iov.c). The sweep is for
+// what raises no event.
 const (
 	gather = 20 * time.Millisecond
 	spaced = 4
@@ -52,8 +58,8 @@ type Inventory struct {
 	mu          sync.Mutex
 	subscribers map[chan struct{}]bool
 
-	// took is how long the last scan took, and ended when that was. Run alone
-	// touches them.
+	// took is the processor time of the last scan, and ended when it was over. Run
+	// alone touches them.
 	took  time.Duration
 	ended time.Time
 	// named holds the texts of what the last scan skipped, so that each is logged
@@ -199,13 +205,10 @@ func (i *Inventory) warn(err error) {
 
 // scan publishes a new snapshot where something changed.
 func (i *Inventory) scan() error {
-	began := time.Now()
-	snap, skipped, err := i.fs.Scan()
+	snap, skipped, err := i.measured()
 	if err != nil {
 		return fmt.Errorf("scan PCI bus: %w", err)
 	}
-	i.ended = time.Now()
-	i.took = i.ended.Sub(began)
 	i.name(skipped)
 	i.altNames(&snap)
 	i.profiles(&snap)
@@ -219,6 +222,25 @@ func (i *Inventory) scan() error {
 	i.log.Debug("inventory changed", "generation", snap.Generation, "pfs", len(snap.PFs), "vfs", len(snap.VFs))
 	i.wake()
 	return nil
+}
+
+// measured scans and takes note of what that cost.
+func (i *Inventory) measured() (vf.Snapshot, []Skipped, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before := threadTime()
+	snap, skipped, err := i.fs.Scan()
+	i.took, i.ended = threadTime()-before, time.Now()
+	return snap, skipped, err
+}
+
+// threadTime is the processor time that the calling thread has had (getrusage(2)).
+func threadTime() time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_THREAD, &u); err != nil {
+		return 0 // the wait is the shortest one then
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // name logs what is skipped now and was not before.

@@ -27,26 +27,34 @@ import (
 func Tree(t testing.TB, archive string) string {
 	t.Helper()
 	root := t.TempDir()
+	if err := Unpack(root, archive); err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+// Unpack is Tree for a directory of the caller's, which must exist.
+func Unpack(root, archive string) error {
 	a := txtar.Parse([]byte(archive))
 	for _, f := range a.Files {
 		if f.Name == "LINKS" {
 			continue
 		}
 		if err := write(root, f.Name, f.Data); err != nil {
-			t.Fatalf("sysfs tree: file %s: %v", f.Name, err)
+			return fmt.Errorf("unpack sysfs tree: file %s: %w", f.Name, err)
 		}
 	}
 	for _, f := range a.Files {
 		if f.Name != "LINKS" {
 			continue
 		}
-		for _, line := range strings.Split(string(f.Data), "\n") {
+		for line := range strings.SplitSeq(string(f.Data), "\n") {
 			if err := apply(root, strings.TrimSpace(line)); err != nil {
-				t.Fatalf("sysfs tree: line %q: %v", line, err)
+				return fmt.Errorf("unpack sysfs tree: line %q: %w", line, err)
 			}
 		}
 	}
-	return root
+	return nil
 }
 
 // write makes one attribute. It follows links in the directories above, as a
