@@ -290,10 +290,15 @@ func (e *Engine) announce(pod PodRef, records []Record) {
 		return
 	}
 	e.Report.Publish(records[0].Attachment.Pod, Statuses(records))
-	for _, rec := range records {
-		a := rec.Attachment
-		e.Report.Added(a.Pod, a.Network, a.IfName, observedAddresses(rec))
+	e.Report.Added(records[0].Attachment.Pod, made(records))
+}
+
+func made(records []Record) []Made {
+	out := make([]Made, len(records))
+	for i, rec := range records {
+		out[i] = Made{Network: rec.Attachment.Network, IfName: rec.Attachment.IfName, Addresses: observedAddresses(rec)}
 	}
+	return out
 }
 
 // routes fills a gateway that a route leaves out from the first address of its

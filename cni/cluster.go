@@ -44,10 +44,17 @@ type Cluster interface {
 type Reporter interface {
 	// Publish writes the network-status annotation of pod.
 	Publish(pod PodRef, status []NetworkStatus)
-	// Added emits the Normal event AddedInterface.
-	Added(pod PodRef, network, ifName string, addresses []Address)
+	// Added emits a Normal event AddedInterface for the interfaces that one call
+	// made.
+	Added(pod PodRef, made []Made)
 	// Refused emits a Warning event with the text of err.
 	Refused(pod PodRef, err error)
+}
+
+// Made is an interface that a pod has got, with what the kernel shows of it.
+type Made struct {
+	Network, IfName string
+	Addresses       []Address
 }
 
 // Warner is what a Reporter may also be.

@@ -165,8 +165,10 @@ func (w *world) Identify(*os.File) (cni.Netns, error) { return cni.Netns{Device:
 
 func (w *world) Publish(pod cni.PodRef, s []cni.NetworkStatus) { w.status[pod.String()] = s }
 
-func (w *world) Added(pod cni.PodRef, network, ifName string, _ []cni.Address) {
-	w.events = append(w.events, fmt.Sprintf("%s added %s %s", pod, ifName, network))
+func (w *world) Added(pod cni.PodRef, made []cni.Made) {
+	for _, m := range made {
+		w.events = append(w.events, fmt.Sprintf("%s added %s %s", pod, m.IfName, m.Network))
+	}
 }
 
 func (w *world) Refused(pod cni.PodRef, err error) {

@@ -192,8 +192,8 @@ func (e *Engine) tell(pod PodRef, r Request, added []Record) error {
 		return err
 	}
 	e.Report.Publish(pod, Statuses(records))
-	for _, rec := range added {
-		e.Report.Added(pod, rec.Attachment.Network, rec.Attachment.IfName, observedAddresses(rec))
+	if len(added) > 0 {
+		e.Report.Added(pod, made(added))
 	}
 	return nil
 }

@@ -37,13 +37,32 @@ const callAnnotation = "tendril.dev/call"
 // mostMessage is what the API server takes (core/v1 Event validation), in bytes.
 const mostMessage = 1024
 
-// Added emits a Normal event AddedInterface in the words of Multus.
-func (r *Reporter) Added(pod cni.PodRef, network, ifName string, addresses []cni.Address) {
-	texts := make([]string, len(addresses))
-	for i, a := range addresses {
+// Added emits a Normal event AddedInterface in the words of Multus, which has an
+// event for each interface: one for all of them is one write instead of many, and
+// the API server's own bounds on events do not swallow those of a large pod. It
+// takes more where one event has no room for all.
+func (r *Reporter) Added(pod cni.PodRef, made []cni.Made) {
+	var message string
+	for _, m := range made {
+		text := added(m)
+		if message != "" && len(message)+len("; ")+len(text) > mostMessage {
+			r.emit(pod, corev1.EventTypeNormal, reasonAdded, message, "")
+			message = ""
+		}
+		if message != "" {
+			message += "; "
+		}
+		message += text
+	}
+	r.emit(pod, corev1.EventTypeNormal, reasonAdded, message, "")
+}
+
+func added(m cni.Made) string {
+	texts := make([]string, len(m.Addresses))
+	for i, a := range m.Addresses {
 		texts[i] = a.Prefix.String()
 	}
-	r.emit(pod, corev1.EventTypeNormal, reasonAdded, fmt.Sprintf("Add %s %v from %s", ifName, texts, network), "")
+	return fmt.Sprintf("Add %s %v from %s", m.IfName, texts, m.Network)
 }
 
 // Refused emits a Warning event with the text of err: NoNetworkFound when a

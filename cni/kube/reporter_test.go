@@ -163,7 +163,7 @@ func TestWhatIsLeftIsWrittenAtTheEnd(t *testing.T) {
 	r, stop := w.reporter(c, nil)
 	for _, pod := range pods {
 		r.Publish(ref(pod), entry("cbr0"))
-		r.Added(ref(pod), "cbr0", "eth0", nil)
+		r.Added(ref(pod), []cni.Made{{Network: "cbr0", IfName: "eth0"}})
 	}
 	stop()
 	for _, pod := range pods {
@@ -181,7 +181,8 @@ func TestEvents(t *testing.T) {
 	c := w.cache(kube.Options{DefinitionWait: 1})
 	r, _ := w.reporter(c, nil)
 	pod := w.create("web", node, nil)
-	r.Added(ref(pod), "blue/vlan", "net1", []cni.Address{{Prefix: netip.MustParsePrefix("10.0.0.5/24")}, {Prefix: netip.MustParsePrefix("fd00::5/64")}})
+	r.Added(ref(pod), []cni.Made{{Network: "cbr0", IfName: "eth0"},
+		{Network: "blue/vlan", IfName: "net1", Addresses: []cni.Address{{Prefix: netip.MustParsePrefix("10.0.0.5/24")}, {Prefix: netip.MustParsePrefix("fd00::5/64")}}}})
 	_, unknown := c.Definition(w.within(patience), w.namespace, "nowhere")
 	r.Refused(ref(pod), fmt.Errorf("pod web: %w", unknown))
 	for range 3 {
@@ -191,12 +192,33 @@ func TestEvents(t *testing.T) {
 	long := w.create("long", node, nil)
 	r.Refused(ref(long), errors.New(strings.Repeat("é", 5000)))
 	want := []string{
-		"Normal AddedInterface x1: Add net1 [10.0.0.5/24 fd00::5/64] from blue/vlan",
+		"Normal AddedInterface x1: Add eth0 [] from cbr0; Add net1 [10.0.0.5/24 fd00::5/64] from blue/vlan",
 		"Warning FailedAddingInterface x3: vlan 5000 is not allowed",
 		"Warning NoNetworkFound x1: pod web: field k8s.v1.cni.cncf.io/networks: value \"" + w.namespace + "/nowhere\" is not allowed; " +
 			"allowed: a NetworkAttachmentDefinition that exists; namespace " + w.namespace + " has none (no such NetworkAttachmentDefinition)",
 	}
 	w.eventually("all events are there", func() bool { return slices.Equal(w.events(pod), want) && len(w.events(long)) == 1 })
+}
+
+// A pod may have more interfaces than one event has room for: none is left out.
+func TestManyInterfacesAreAllTold(t *testing.T) {
+	w := newWorld(t)
+	r, _ := w.reporter(w.cache(kube.Options{}), nil)
+	pod := w.create("web", node, nil)
+	var made []cni.Made
+	for i := range 30 {
+		made = append(made, cni.Made{Network: strings.Repeat("n", 60), IfName: fmt.Sprintf("net%d", i), Addresses: []cni.Address{{Prefix: netip.MustParsePrefix("10.0.0.5/24")}}})
+	}
+	r.Added(ref(pod), made)
+	w.eventually("every interface is told", func() bool {
+		text := strings.Join(w.events(pod), "\n")
+		for _, m := range made {
+			if strings.Count(text, "Add "+m.IfName+" [10.0.0.5/24] from "+m.Network) != 1 {
+				return false
+			}
+		}
+		return strings.Count(text, "\n") == 2
+	})
 }
 
 // events tells the events of a pod, sorted.

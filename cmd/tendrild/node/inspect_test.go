@@ -41,9 +41,9 @@ func (o onePod) Definition(_ context.Context, namespace, name string) (cni.Defin
 		`{"cniVersion":"1.0.0","type":"macvlan","master":%q,"ipam":{"type":"host-local","subnet":"192.0.2.0/29"},"args":{"cni":{"password":%q}}}`, o.master, password)}, nil
 }
 
-func (onePod) Publish(cni.PodRef, []cni.NetworkStatus)         {}
-func (onePod) Added(cni.PodRef, string, string, []cni.Address) {}
-func (onePod) Refused(cni.PodRef, error)                       {}
+func (onePod) Publish(cni.PodRef, []cni.NetworkStatus) {}
+func (onePod) Added(cni.PodRef, []cni.Made)            {}
+func (onePod) Refused(cni.PodRef, error)               {}
 
 // busy is a kubelet whose pod "blue/vnf" has a VF.
 type busy struct {

@@ -95,6 +95,6 @@ func (nobody) Definition(context.Context, string, string) (cni.Definition, error
 	return cni.Definition{}, errors.New("uninstalling: no definition is looked up")
 }
 
-func (nobody) Publish(cni.PodRef, []cni.NetworkStatus)         {}
-func (nobody) Added(cni.PodRef, string, string, []cni.Address) {}
-func (nobody) Refused(cni.PodRef, error)                       {}
+func (nobody) Publish(cni.PodRef, []cni.NetworkStatus) {}
+func (nobody) Added(cni.PodRef, []cni.Made)            {}
+func (nobody) Refused(cni.PodRef, error)               {}

@@ -11,7 +11,8 @@
 // Invariants:
 //
 //  1. What was timed was done: after each ADD the pod has every interface, up and
-//     with an address, and network-status names them; after each DEL it has none.
+//     with an address, and network-status names them; after each DEL it has none,
+//     and in the end the reference has all its addresses back.
 //  2. Both sides know their pods before they are asked for them: the caches of
 //     both are warm.
 //  3. Calls to the API server are counted by a proxy, with daemons that were

@@ -110,6 +110,9 @@ func measure(ctx context.Context, o options) (err error) {
 		}
 	}
 	facts, err := s.counted(ctx, o)
+	if err == nil {
+		err = s.returned()
+	}
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -139,6 +140,16 @@ func (b *sandbox) has(want int) error {
 		return fmt.Errorf("look at %s: %d interfaces with an address, want %d", b.name, seen, want)
 	}
 	return nil
+}
+
+// returned looks whether the reference has all its addresses back: its DEL says
+// success whatever happens.
+func (s *stand) returned() error {
+	kept, err := filepath.Glob("/run/host-local/*/10.*")
+	if err == nil && len(kept) > 0 {
+		err = fmt.Errorf("look at the reference's addresses: %d are not given back, such as %s", len(kept), kept[0])
+	}
+	return err
 }
 
 func pause(ctx context.Context, d time.Duration) {

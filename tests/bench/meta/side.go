@@ -29,7 +29,7 @@ type side struct {
 
 func (s *stand) startTendril(ctx context.Context, config *rest.Config) (*side, error) {
 	dir := filepath.Join(s.dir, "tendril")
-	network, err := defaultNetwork("tendril", "10.51.0.0/16")
+	network, err := json.Marshal(map[string]any{"cniVersion": host.CNIVersion, "name": "tendril", "plugins": []any{bridge("tendril", "10.51.0.0/16")}})
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,10 @@ const multusSocket = "/run/multus"
 // found in dir, the API server as from inside of a pod.
 func (s *stand) startMultus(ctx context.Context, config *rest.Config) (*side, error) {
 	dir := filepath.Join(s.dir, "multus")
-	network, err := defaultNetwork("multus", "10.52.0.0/16")
+	// No list: this release forgets the ranges of a list's IPAM before it deletes.
+	single := bridge("multus", "10.52.0.0/16")
+	single["cniVersion"], single["name"] = host.CNIVersion, "multus"
+	network, err := json.Marshal(single)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +78,7 @@ func (s *stand) startMultus(ctx context.Context, config *rest.Config) (*side, er
 		err = errors.Join(os.MkdirAll(dir, 0o755), os.MkdirAll(account, 0o755))
 	}
 	for path, data := range map[string][]byte{
-		filepath.Join(dir, "10-default.conflist"): network, filepath.Join(s.dir, "daemon-config.json"): daemon,
+		filepath.Join(dir, "10-default.conf"): network, filepath.Join(s.dir, "daemon-config.json"): daemon,
 		filepath.Join(account, "token"): []byte(config.BearerToken), filepath.Join(account, "ca.crt"): config.CAData,
 	} {
 		err = errors.Join(err, os.WriteFile(path, data, 0o600))

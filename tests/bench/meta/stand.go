@@ -96,12 +96,9 @@ func hostLocal(subnet string) map[string]any {
 	return map[string]any{"type": "host-local", "dataDir": "/run/host-local", "ranges": [][]map[string]string{{{"subnet": subnet}}}}
 }
 
-// defaultNetwork is the one that both sides have in the runtime's directory, but
-// for the bridge and the subnet.
-func defaultNetwork(name, subnet string) ([]byte, error) {
-	return json.Marshal(map[string]any{"cniVersion": host.CNIVersion, "name": name, "plugins": []any{
-		map[string]any{"type": "bridge", "bridge": "br-" + name, "ipam": hostLocal(subnet)},
-	}})
+// bridge is the default network of both sides, but for the bridge and the subnet.
+func bridge(name, subnet string) map[string]any {
+	return map[string]any{"type": "bridge", "bridge": "br-" + name, "ipam": hostLocal(subnet)}
 }
 
 // start starts both sides, anew if they run, and behind counting proxies if so

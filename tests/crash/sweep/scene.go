@@ -64,9 +64,9 @@ func (s Scene) Definition(_ context.Context, namespace, name string) (cni.Defini
 
 type silence struct{}
 
-func (silence) Publish(cni.PodRef, []cni.NetworkStatus)         {}
-func (silence) Added(cni.PodRef, string, string, []cni.Address) {}
-func (silence) Refused(cni.PodRef, error)                       {}
+func (silence) Publish(cni.PodRef, []cni.NetworkStatus) {}
+func (silence) Added(cni.PodRef, []cni.Made)            {}
+func (silence) Refused(cni.PodRef, error)               {}
 
 // daemon is the process that gets killed.
 func daemon(dir string) {
