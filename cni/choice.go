@@ -67,7 +67,7 @@ func (c Choice) network() (netconf.Network, error) {
 
 // primary returns the node's default network.
 func (e *Engine) primary(ctx context.Context) (Choice, error) {
-	if name := e.Node.ClusterNetwork; name != "" {
+	if name := e.node().ClusterNetwork; name != "" {
 		return e.named(ctx, name, "clusterNetwork")
 	}
 	n, err := e.Default()
@@ -82,7 +82,7 @@ func (e *Engine) podPrimary(ctx context.Context, pod Pod) (Choice, error) {
 		return e.primary(ctx)
 	}
 	object := fmt.Sprintf("pod %s annotation %s", pod.PodRef, defaultAnnotation)
-	el, err := netconf.ParseDefaultNetwork(text, e.Node.Namespace())
+	el, err := netconf.ParseDefaultNetwork(text, e.node().Namespace())
 	if err != nil {
 		return Choice{}, refusal.Name(err, object)
 	}
@@ -115,15 +115,16 @@ func (e *Engine) choices(ctx context.Context, pod Pod) ([]Choice, error) {
 // given returns the networks that the node's configuration gives to the pod.
 func (e *Engine) given(ctx context.Context, pod Pod) ([]Choice, error) {
 	var out []Choice
-	for i := range e.Node.Delegates {
+	said := e.node()
+	for i := range said.Delegates {
 		if i > 0 {
-			out = append(out, Choice{Network: &e.Node.Delegates[i], Where: fmt.Sprintf("delegates[%d] of the node's configuration", i)})
+			out = append(out, Choice{Network: &said.Delegates[i], Where: fmt.Sprintf("delegates[%d] of the node's configuration", i)})
 		}
 	}
-	if e.Node.System(pod.Namespace) {
+	if said.System(pod.Namespace) {
 		return out, nil
 	}
-	for i, name := range e.Node.DefaultNetworks {
+	for i, name := range said.DefaultNetworks {
 		c, err := e.named(ctx, name, fmt.Sprintf("defaultNetworks[%d]", i))
 		if err != nil {
 			return nil, err
@@ -136,7 +137,7 @@ func (e *Engine) given(ctx context.Context, pod Pod) ([]Choice, error) {
 // asked looks up an element of a pod's annotation, if the pod may use it.
 func (e *Engine) asked(ctx context.Context, pod Pod, el netconf.Element, field, where string) (Choice, error) {
 	object := fmt.Sprintf("pod %s", pod.PodRef)
-	if err := e.Node.Permit(pod.Namespace, el, field); err != nil {
+	if err := e.node().Permit(pod.Namespace, el, field); err != nil {
 		return Choice{}, refusal.Name(err, object)
 	}
 	def, err := e.Cluster.Definition(ctx, el.Namespace, el.Name)
@@ -158,15 +159,15 @@ func (e *Engine) named(ctx context.Context, name, field string) (Choice, error) 
 	// What is on disk is not waited for.
 	now, cancel := context.WithCancel(ctx)
 	cancel()
-	def, err := e.Cluster.Definition(now, e.Node.Namespace(), name)
+	def, err := e.Cluster.Definition(now, e.node().Namespace(), name)
 	if err != nil {
 		n, onDisk := e.find(name)
 		if onDisk == nil {
 			return Choice{Network: &n, Where: where}, nil
 		}
-		if def, err = e.Cluster.Definition(ctx, e.Node.Namespace(), name); err != nil {
+		if def, err = e.Cluster.Definition(ctx, e.node().Namespace(), name); err != nil {
 			return Choice{}, refusal.New("node's configuration", field, name,
-				"a NetworkAttachmentDefinition of namespace "+e.Node.Namespace()+", or a network on the node's disk").Because(errors.Join(err, onDisk))
+				"a NetworkAttachmentDefinition of namespace "+e.node().Namespace()+", or a network on the node's disk").Because(errors.Join(err, onDisk))
 		}
 	}
 	c := Choice{Element: netconf.Element{Namespace: def.Namespace, Name: def.Name}, Definition: def, Where: where}
@@ -193,4 +194,12 @@ func (e *Engine) find(name string) (netconf.Network, error) {
 		return netconf.Network{}, refusal.New("", "name", name, "none: this daemon reads no networks from disk")
 	}
 	return e.Find(name)
+}
+
+// node is the node's say in networks.
+func (e *Engine) node() netconf.Node {
+	if e.Node == nil {
+		return netconf.Node{}
+	}
+	return e.Node()
 }

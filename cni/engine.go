@@ -79,8 +79,8 @@ type Options struct {
 	BootID string
 	Log    *slog.Logger
 
-	// Node is the node's say in networks.
-	Node netconf.Node
+	// Node is the node's say in networks, as it is now; nil for the defaults.
+	Node func() netconf.Node
 	// Find reads a network from disk: by its name, or, with a '/' in it, the path
 	// of a file or directory.
 	Find func(name string) (netconf.Network, error)

@@ -174,7 +174,7 @@ func TestInvariant9PlugRefusesBeforeAnythingIsTouched(t *testing.T) {
 			w := standard(t)
 			w.nads["red/secret"] = cni.Definition{Namespace: "red", Name: "secret", Config: w.nads["blue/storage"].Config}
 			e := w.engine()
-			e.Node = netconf.Node{Isolation: true}
+			e.Node = func() netconf.Node { return netconf.Node{Isolation: true} }
 			added(t, w, e)
 			err := e.Plug(context.Background(), w.annotated(c.networks), noRuntime)
 			var refused *refusal.Refusal

@@ -47,10 +47,11 @@ func (n *node) build(t *testing.T) *cni.Engine {
 	t.Helper()
 	e := n.engine()
 	if n.conf != "" {
-		var err error
-		if e.Node, err = netconf.ParseNode("test", []byte(n.conf)); err != nil {
+		said, err := netconf.ParseNode("test", []byte(n.conf))
+		if err != nil {
 			t.Fatal(err)
 		}
+		e.Node = func() netconf.Node { return said }
 	}
 	e.Find = n.find
 	e.Delegate = recorder{delegate{n.world}, n}

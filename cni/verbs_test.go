@@ -163,10 +163,12 @@ func TestStatus(t *testing.T) {
 		code   uint
 		says   string
 	}{
-		"ready":                 {func(*cni.Engine, *verbs) {}, 0, ""},
-		"daemon not ready":      {func(e *cni.Engine, _ *verbs) { e.Ready = func() error { return errors.New("pools are empty") } }, 50, "pools are empty"},
-		"no default network":    {func(e *cni.Engine, _ *verbs) { e.Default = noDefault }, 50, "none configured"},
-		"named one is missing":  {func(e *cni.Engine, _ *verbs) { e.Node.ClusterNetwork = "nowhere" }, 50, "nowhere"},
+		"ready":              {func(*cni.Engine, *verbs) {}, 0, ""},
+		"daemon not ready":   {func(e *cni.Engine, _ *verbs) { e.Ready = func() error { return errors.New("pools are empty") } }, 50, "pools are empty"},
+		"no default network": {func(e *cni.Engine, _ *verbs) { e.Default = noDefault }, 50, "none configured"},
+		"named one is missing": {func(e *cni.Engine, _ *verbs) {
+			e.Node = func() netconf.Node { return netconf.Node{ClusterNetwork: "nowhere"} }
+		}, 50, "nowhere"},
 		"its plugins say no":    {func(_ *cni.Engine, v *verbs) { v.fail["status"] = errors.New("no range") }, 50, "no range"},
 		"its plugins say worse": {func(_ *cni.Engine, v *verbs) { v.fail["status"] = &types.Error{Code: 51, Msg: "tunnel down"} }, 51, "tunnel down"},
 	} {

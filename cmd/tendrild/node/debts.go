@@ -140,7 +140,7 @@ func (d *debts) redeem(ctx context.Context, e spool.Entry, run cni.Runner) error
 type lending struct {
 	rpc.Handler
 	desk *loan.Desk
-	dirs []string
+	dirs func() []string
 	// deleted is called after a DEL that succeeded.
 	deleted func(container string)
 	// asked is when a STATUS lent last, in nanoseconds since the epoch.
@@ -150,9 +150,9 @@ type lending struct {
 // Handle implements rpc.Handler.
 func (l lending) Handle(ctx context.Context, call *rpc.Call) rpc.Reply {
 	if call.Command != "STATUS" {
-		l.desk.Lend(ctx, runner(call, l.dirs), lendTime)
+		l.desk.Lend(ctx, runner(call, l.dirs()), lendTime)
 	} else if last, now := l.asked.Load(), time.Now().UnixNano(); now-last > int64(statusPause) && l.asked.CompareAndSwap(last, now) {
-		l.desk.Lend(ctx, runner(call, l.dirs), 0)
+		l.desk.Lend(ctx, runner(call, l.dirs()), 0)
 	}
 	reply := l.Handler.Handle(ctx, call)
 	if call.Command == "DEL" && reply.ExitCode == 0 {

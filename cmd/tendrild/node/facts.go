@@ -131,7 +131,7 @@ func (d *daemon) facts() (report.Node, error) {
 	}
 	plugins, err := d.plugins()
 	links, linkErr := d.links()
-	return report.Node{Plugins: plugins, Links: links, Userspace: userspace(pools), Given: given(d.networks)}, errors.Join(err, linkErr)
+	return report.Node{Plugins: plugins, Links: links, Userspace: userspace(pools), Given: given(d.networks.now())}, errors.Join(err, linkErr)
 }
 
 // given counts the networks that pods get without asking; the first delegate is

@@ -20,7 +20,7 @@ import (
 type handler struct {
 	engine *cni.Engine
 	// dirs are where plugins are looked up before CNI_PATH.
-	dirs []string
+	dirs func() []string
 	log  *slog.Logger
 }
 
@@ -41,7 +41,7 @@ func (h handler) Handle(ctx context.Context, call *rpc.Call) rpc.Reply {
 func (h handler) serve(ctx context.Context, call *rpc.Call) ([]byte, error) {
 	req := cni.Request{
 		ContainerID: call.ContainerID, IfName: call.IfName, NetnsPath: call.NetnsPath, Netns: call.Netns,
-		Args: pairs(call.Args), Path: call.Path, Config: call.StdinData, Run: runner(call, h.dirs),
+		Args: pairs(call.Args), Path: call.Path, Config: call.StdinData, Run: runner(call, h.dirs()),
 	}
 	return h.command(ctx, call.Command, req)
 }

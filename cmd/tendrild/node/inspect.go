@@ -156,13 +156,14 @@ func (d *daemon) pools() inspect.Pools {
 }
 
 func (d *daemon) saysOfNetworks() inspect.Networks {
+	said := d.networks.now()
 	out := inspect.Networks{
-		Kinds: slices.Sorted(maps.Keys(d.drivers())), Everyone: d.networks.DefaultNetworks, Isolation: d.networks.Isolation, Global: d.networks.Global, Idle: d.networks.Idle,
+		Kinds: slices.Sorted(maps.Keys(d.drivers())), Everyone: said.DefaultNetworks, Isolation: said.Isolation, Global: said.Global, Idle: said.Idle,
 	}
-	for _, n := range d.networks.Delegates[min(1, len(d.networks.Delegates)):] {
+	for _, n := range said.Delegates[min(1, len(said.Delegates)):] {
 		out.Everyone = append(out.Everyone, n.Name)
 	}
-	if name := d.networks.ClusterNetwork; name != "" {
+	if name := said.ClusterNetwork; name != "" {
 		out.Default = &inspect.Network{Name: name}
 		return out
 	}

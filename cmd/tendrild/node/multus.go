@@ -17,7 +17,7 @@ func (d *daemon) serveMultus(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h := handler{engine: d.engine, dirs: d.pluginDirs(), log: d.Log}
+	h := handler{engine: d.engine, dirs: d.pluginDirs, log: d.Log}
 	server := &multussock.Server{
 		Call: func(ctx context.Context, command string, r cni.Request) ([]byte, error) {
 			r.Run = d.upkeep.desk.Runner()

@@ -2,10 +2,7 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,34 +19,18 @@ import (
 // named.
 const multusConfDir = "/etc/cni/multus/net.d"
 
-// readNetworks reads the node's say in networks; no file means the defaults. The
-// manifests name a file that comes with a ConfigMap which need not be there.
-func readNetworks(path string, log *slog.Logger) (netconf.Node, error) {
-	if path == "" {
-		return netconf.Node{}, nil
-	}
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		log.Info("no configuration of networks: the defaults hold", "file", path)
-		return netconf.Node{}, nil
-	}
-	if err != nil {
-		return netconf.Node{}, fmt.Errorf("read networks (--networks-config): %w", err)
-	}
-	return netconf.ParseNode(path, data)
-}
-
 // defaultNetwork reads the runtime's configuration directory at each call: it
 // is small, and what it says now is what holds.
 func (d *daemon) defaultNetwork() (netconf.Network, error) {
-	if len(d.networks.Delegates) > 0 {
-		return d.networks.Delegates[0], nil
+	said := d.networks.now()
+	if len(said.Delegates) > 0 {
+		return said.Delegates[0], nil
 	}
-	dir := d.networks.DiscoverDir
+	dir := said.DiscoverDir
 	if dir == "" {
 		dir = d.CNIConfDir
 	}
-	if file := d.networks.MasterFile; file != "" {
+	if file := said.MasterFile; file != "" {
 		return delegate.Load(filepath.Join(dir, file), install.Own)
 	}
 	network, _, err := delegate.Discover(dir, install.Own)
@@ -62,18 +43,18 @@ func (d *daemon) find(name string) (netconf.Network, error) {
 		return delegate.Load(name, install.Own)
 	}
 	dirs := []string{multusConfDir, d.CNIConfDir}
-	if d.networks.ConfDir != "" {
-		dirs = []string{d.networks.ConfDir}
+	if dir := d.networks.now().ConfDir; dir != "" {
+		dirs = []string{dir}
 	}
 	return delegate.Lookup(dirs, name)
 }
 
 // pluginDirs are looked at before the runtime's own.
 func (d *daemon) pluginDirs() []string {
-	if d.networks.BinDir == "" {
-		return nil
+	if dir := d.networks.now().BinDir; dir != "" {
+		return []string{dir}
 	}
-	return []string{d.networks.BinDir}
+	return nil
 }
 
 // How long an ADD waits for the readiness file, as in Multus, and how often it
@@ -107,7 +88,7 @@ func (d *daemon) awaitReadiness(ctx context.Context) error {
 // readinessFile says that the file is missing, or nil. Code 11: the runtime tries
 // again.
 func (d *daemon) readinessFile() error {
-	file := d.networks.ReadinessFile
+	file := d.networks.now().ReadinessFile
 	if file == "" {
 		return nil
 	}

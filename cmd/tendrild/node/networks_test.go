@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -24,7 +26,7 @@ func onNode(t *testing.T, networks netconf.Node, files map[string]string) *daemo
 	if networks.ConfDir == "here" {
 		networks.ConfDir = dir
 	}
-	return &daemon{Config: Config{CNIConfDir: dir}, networks: networks}
+	return &daemon{Config: Config{CNIConfDir: dir}, networks: &networksFile{said: networks}}
 }
 
 var runtimeFiles = map[string]string{
@@ -96,19 +98,70 @@ func TestReadinessFileIsWaitedFor(t *testing.T) {
 
 func TestNetworksFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "networks.json")
-	if _, err := readNetworks(t.TempDir(), slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "--networks-config") {
+	if _, err := openFile(t.TempDir(), nil); err == nil || !strings.Contains(err.Error(), "--networks-config") {
 		t.Errorf("error = %v, want one that names the flag", err)
 	}
-	if n, err := readNetworks(filepath.Join(t.TempDir(), "networks.json"), slog.New(slog.DiscardHandler)); err != nil || n.Isolation {
-		t.Errorf("a file that is not there: %+v, %v; want the defaults", n, err)
+	for name, path := range map[string]string{"a file that is not there": path, "no file": ""} {
+		if f, err := openFile(path, nil); err != nil || f.now().Isolation {
+			t.Errorf("%s: %v; want the defaults", name, err)
+		}
 	}
-	if n, err := readNetworks("", slog.New(slog.DiscardHandler)); err != nil || n.Isolation {
-		t.Errorf("no file: %+v, %v", n, err)
+	write(t, path, `{"namespaceIsolation":true}`)
+	if f, err := openFile(path, nil); err != nil || !f.now().Isolation {
+		t.Errorf("error %v, or no isolation", err)
 	}
-	if err := os.WriteFile(path, []byte(`{"namespaceIsolation":true}`), 0o644); err != nil {
+	write(t, path, `{"namespaceIsolation":1}`)
+	if _, err := openFile(path, nil); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("error = %v, want one that names the file", err)
+	}
+}
+
+func TestNetworksFileIsFollowed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "networks.json")
+	var told []string
+	f, err := openFile(path, &told)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err := readNetworks(path, slog.New(slog.DiscardHandler)); err != nil || !n.Isolation {
-		t.Errorf("got %+v, %v", n, err)
+	for _, step := range []struct {
+		name, content string
+		isolation     bool
+		told          int
+	}{
+		{"a file comes", `{"namespaceIsolation":true}`, true, 0},
+		{"it becomes bad", `{"namespaceIsolation":"no"}`, true, 1},
+		{"and good", `{"namespaceIsolation":false}`, false, 1},
+		{"and strict again", `{"namespaceIsolation":true}`, true, 1},
+		{"it goes, and what it forbade stays forbidden", "", true, 2},
+	} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if step.content != "" {
+			write(t, path, step.content)
+		}
+		for range 2 { // what is wrong is told once
+			if got := f.now().Isolation; got != step.isolation || len(told) != step.told {
+				t.Errorf("%s: isolation %t, told %q", step.name, got, told)
+			}
+		}
+	}
+	if !strings.Contains(told[0], "namespaceIsolation") || !strings.Contains(told[1], "is gone") {
+		t.Errorf("people were told %q", told)
+	}
+}
+
+func openFile(path string, told *[]string) (*networksFile, error) {
+	return openNetworks(path, slog.New(slog.DiscardHandler), func(_, message string) { *told = append(*told, message) })
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	// A new file each time, as when a ConfigMap is mounted.
+	if err := os.WriteFile(path+".new", []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
 	}
 }

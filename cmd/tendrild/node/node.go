@@ -26,7 +26,6 @@ import (
 	"github.com/tendril-cni/tendril/cni/journal"
 	"github.com/tendril-cni/tendril/cni/kube"
 	"github.com/tendril-cni/tendril/cni/macvlan"
-	"github.com/tendril-cni/tendril/cni/netconf"
 	"github.com/tendril-cni/tendril/cni/netns"
 	"github.com/tendril-cni/tendril/cni/netns/stacked"
 	"github.com/tendril-cni/tendril/cni/rpc"
@@ -62,7 +61,7 @@ func Run(ctx context.Context, cfg Config) error {
 // daemon holds the parts. Fields are set by open and read only after it.
 type daemon struct {
 	Config
-	networks  netconf.Node
+	networks  *networksFile
 	journal   *journal.Journal
 	engine    *cni.Engine
 	rest      *rest.Config   // nil without Kubernetes
@@ -84,11 +83,8 @@ func (d *daemon) open() (err error) {
 	if err := d.validate(); err != nil {
 		return err
 	}
-	if d.networks, err = readNetworks(d.NetworksFile, d.Log); err != nil {
+	if d.networks, err = openNetworks(d.NetworksFile, d.Log, d.warnNode); err != nil {
 		return err
-	}
-	if len(d.networks.Idle) > 0 {
-		d.Log.Info("keys of Multus without a meaning here", "file", d.NetworksFile, "keys", d.networks.Idle)
 	}
 	if d.journal, err = journal.Open(journal.Options{Path: d.Config.journal(), CopyPath: d.journalCopy(), Log: d.Log, OnStep: d.OnStep}); err != nil {
 		return err
@@ -182,7 +178,7 @@ func (d *daemon) newEngine(boot string) *cni.Engine {
 		BootID:     boot,
 		Log:        d.Log,
 
-		Node:          d.networks,
+		Node:          d.networks.now,
 		Find:          d.find,
 		Await:         d.awaitReadiness,
 		DefaultRoutes: netns.Defaults{},
@@ -280,7 +276,7 @@ func (d *daemon) fresh() (fresh bool, err error) {
 
 func (d *daemon) answer(ctx context.Context, ln net.Listener) error {
 	d.Log.Info("serving", "socket", d.Socket())
-	return rpc.Serve(ctx, ln, d.lent(handler{engine: d.engine, dirs: d.pluginDirs(), log: d.Log}), d.Log)
+	return rpc.Serve(ctx, ln, d.lent(handler{engine: d.engine, dirs: d.pluginDirs, log: d.Log}), d.Log)
 }
 
 func (d *daemon) install() error {

@@ -145,18 +145,21 @@ func (d *daemon) displace() error {
 	return err
 }
 
-func (d *daemon) guard() *install.Guard {
-	warn := func(string, string) {}
+// warnNode emits a Warning event about this node, where there is somebody to tell.
+func (d *daemon) warnNode(reason, message string) {
 	if d.reporter != nil {
-		warn = d.reporter.NodeWarning
+		d.reporter.NodeWarning(reason, message)
 	}
+}
+
+func (d *daemon) guard() *install.Guard {
 	return &install.Guard{Dir: d.CNIConfDir, Conf: d.settings(), Log: d.Log,
 		Restored: func(what string) {
-			warn(reasonConfRestored, fmt.Sprintf("%s in %s was %s by another agent; it is restored", install.ConfName, d.CNIConfDir, what))
+			d.warnNode(reasonConfRestored, fmt.Sprintf("%s in %s was %s by another agent; it is restored", install.ConfName, d.CNIConfDir, what))
 		},
 		Shadowed: func(files []string) {
 			if len(files) > 0 {
-				warn(reasonConfShadowed, fmt.Sprintf("the container runtime takes %s in %s before %s: pods get no further networks", strings.Join(files, ", "), d.CNIConfDir, install.ConfName))
+				d.warnNode(reasonConfShadowed, fmt.Sprintf("the container runtime takes %s in %s before %s: pods get no further networks", strings.Join(files, ", "), d.CNIConfDir, install.ConfName))
 			}
 		}}
 }
@@ -268,5 +271,5 @@ func (h hostState) Lost(ns *os.File, r cni.Record) (bool, error) {
 
 // lent wraps the handler of the runtime's calls.
 func (d *daemon) lent(h rpc.Handler) rpc.Handler {
-	return lending{Handler: h, desk: d.upkeep.desk, dirs: d.pluginDirs(), deleted: d.deleted, asked: &atomic.Int64{}}
+	return lending{Handler: h, desk: d.upkeep.desk, dirs: d.pluginDirs, deleted: d.deleted, asked: &atomic.Int64{}}
 }
