@@ -129,19 +129,9 @@ func (r *Reviewer) patched(req *admissionv1.AdmissionRequest, object string, out
 }
 
 // Validate answers a review of any kind: the findings of validate that deny, and
-// the others as warnings. Only creations and updates are judged.
+// the others as warnings. A deletion is never denied.
 func (r *Reviewer) Validate(ctx context.Context, req *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
-	if req.Operation != admissionv1.Create && req.Operation != admissionv1.Update {
-		return allowed(req)
-	}
-	var found []validate.Finding
-	if isPod(req) {
-		found = r.pod(ctx, req)
-	} else {
-		rules := validate.Rules{Facts: r.Cluster.Facts(), Checks: r.Checks}
-		kind := schema.GroupKind{Group: req.Kind.Group, Kind: req.Kind.Kind}
-		found = rules.Object(kind, req.Namespace, req.OldObject.Raw, req.Object.Raw)
-	}
+	found := r.judge(ctx, req)
 	if bad := validate.Denied(found); len(bad) > 0 {
 		return denied(req, found)
 	}
@@ -150,6 +140,22 @@ func (r *Reviewer) Validate(ctx context.Context, req *admissionv1.AdmissionReque
 		resp.Warnings = append(resp.Warnings, line(f.String()))
 	}
 	return resp
+}
+
+func (r *Reviewer) judge(ctx context.Context, req *admissionv1.AdmissionRequest) []validate.Finding {
+	kind := schema.GroupKind{Group: req.Kind.Group, Kind: req.Kind.Kind}
+	changes := req.Operation == admissionv1.Create || req.Operation == admissionv1.Update
+	switch {
+	case changes && isPod(req):
+		return r.pod(ctx, req)
+	case changes:
+		rules := validate.Rules{Facts: r.Cluster.Facts(), Checks: r.Checks}
+		return rules.Object(kind, req.Namespace, req.OldObject.Raw, req.Object.Raw)
+	case req.Operation == admissionv1.Delete:
+		rules := validate.Rules{Facts: r.Cluster.Facts(), Checks: r.Checks}
+		return rules.Gone(kind, req.OldObject.Raw)
+	}
+	return nil
 }
 
 // pod judges a pod. An update is judged when it asks for other networks than

@@ -32,7 +32,7 @@ type Options struct {
 	OnSwitches func()
 }
 
-// Cache knows definitions, nodes, device classes, claims and the switches.
+// Cache knows definitions, nodes, device classes, claims, VFs and the switches.
 type Cache struct {
 	options  Options
 	log      *slog.Logger
@@ -43,6 +43,8 @@ type Cache struct {
 	classes  cache.SharedIndexInformer // nil without resource.k8s.io/v1, as are the next two
 	claims   cache.SharedIndexInformer
 	claimTpl cache.SharedIndexInformer
+	policies cache.SharedIndexInformer // nil without VF policies, as is the next one
+	states   cache.SharedIndexInformer
 
 	injector  atomic.Pointer[inject.Options]
 	summaries summaries
@@ -69,6 +71,9 @@ func NewCache(config *rest.Config, o Options, log *slog.Logger) (*Cache, error) 
 	if s.claims {
 		c.classes, c.claims, c.claimTpl = s.classInformer(), s.claimInformer(), s.templateInformer()
 	}
+	if s.vfs {
+		c.policies, c.states = s.policyInformer(), s.stateInformer()
+	}
 	return c, c.handle()
 }
 
@@ -77,6 +82,9 @@ func (c *Cache) informers() map[string]cache.SharedIndexInformer {
 	all := map[string]cache.SharedIndexInformer{"network attachment definitions": c.networks, "nodes": c.nodes, "control switches": c.switches}
 	if c.classes != nil {
 		all["device classes"], all["resource claims"], all["resource claim templates"] = c.classes, c.claims, c.claimTpl
+	}
+	if c.policies != nil {
+		all["VF policies"], all["states of VFs"] = c.policies, c.states
 	}
 	return all
 }
@@ -168,6 +176,9 @@ func (c *Cache) Facts() validate.Facts {
 	f.Plugins, f.Resources, f.Userspace, f.Links, f.Given = seen.Plugins, seen.Resources, seen.Userspace, seen.Links, seen.Given
 	f.PodNets = append(slices.Clip(f.PodNets), seen.PodNets...)
 	f.NodeAddrs = seen.NodeAddrs
+	if c.policies != nil {
+		f.VFs = c.vfs
+	}
 	return f
 }
 
@@ -210,16 +221,20 @@ func (v view) Summaries() []*validate.Summary { return v.c.summaries.all() }
 func (c *Cache) lookAtCluster() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var nodes []*corev1.Node
-	for _, o := range c.nodes.GetStore().List() {
-		nodes = append(nodes, o.(*corev1.Node))
+	f := factsOf(listed[corev1.Node](c.nodes), listed[resourcev1.DeviceClass](c.classes))
+	c.cluster.Store(&f)
+}
+
+// listed returns all objects of an informer, none of one that is not there.
+func listed[T any](from cache.SharedIndexInformer) []*T {
+	var out []*T
+	if from == nil {
+		return nil
 	}
-	var classes []*resourcev1.DeviceClass
-	if c.classes != nil {
-		for _, o := range c.classes.GetStore().List() {
-			classes = append(classes, o.(*resourcev1.DeviceClass))
+	for _, o := range from.GetStore().List() {
+		if t, ok := o.(*T); ok {
+			out = append(out, t)
 		}
 	}
-	f := factsOf(nodes, classes)
-	c.cluster.Store(&f)
+	return out
 }

@@ -49,12 +49,15 @@ func (s *sources) lookAround(ctx context.Context, f *validate.Facts) {
 		f.Plugins, f.Resources, f.Userspace, f.Links, f.Given = got.Plugins, got.Resources, got.Userspace, got.Links, got.Given
 		f.PodNets, f.NodeAddrs = append(f.PodNets, got.PodNets...), got.NodeAddrs
 	}
-	pods, err := s.client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return
+	var holders map[string]map[string]string
+	if pods, err := s.client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{}); err == nil {
+		attached := attachments(pods.Items, *f)
+		f.Attached = func(namespace, name string) int { return attached[namespace+"/"+name] }
+		holders = holdersOf(pods.Items)
 	}
-	attached := attachments(pods.Items, *f)
-	f.Attached = func(namespace, name string) int { return attached[namespace+"/"+name] }
+	if vfs := s.lookAtVFs(ctx, nodes.Items, holders); vfs != nil {
+		f.VFs = func() *validate.VFs { return vfs }
+	}
 }
 
 // attachments counts the pods that run with each definition.

@@ -8,20 +8,27 @@ import (
 	nadclient "github.com/k8snetworkplumbingwg/network-attachment-definition-client/pkg/client/clientset/versioned/typed/k8s.cni.cncf.io/v1"
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+
+	vfv1alpha1 "github.com/tendril-cni/tendril/vf/v1alpha1"
 )
 
 // sources are the clients that informers are made of.
 type sources struct {
 	client      kubernetes.Interface
 	definitions nadclient.NetworkAttachmentDefinitionsGetter
+	objects     dynamic.Interface
 	claims      bool // the API server has resource.k8s.io/v1
+	vfs         bool // and the kinds of VF policies
 }
 
 func newSources(config *rest.Config) (*sources, error) {
@@ -33,7 +40,14 @@ func newSources(config *rest.Config) (*sources, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sources{client: client, definitions: definitions}
+	// Custom resources come as JSON, whatever the other clients speak.
+	json := rest.CopyConfig(config)
+	json.ContentType, json.AcceptContentTypes = "", ""
+	objects, err := dynamic.NewForConfig(json)
+	if err != nil {
+		return nil, err
+	}
+	s := &sources{client: client, definitions: definitions, objects: objects}
 	groups, err := client.Discovery().ServerGroups()
 	if err != nil {
 		return nil, fmt.Errorf("ask which APIs there are: %w", err)
@@ -43,7 +57,24 @@ func newSources(config *rest.Config) (*sources, error) {
 			s.claims = s.claims || v.GroupVersion == resourcev1.SchemeGroupVersion.String()
 		}
 	}
-	return s, nil
+	s.vfs, err = s.hasVFs()
+	return s, err
+}
+
+// hasVFs reports whether both kinds of VF policies are installed.
+func (s *sources) hasVFs() (bool, error) {
+	list, err := s.client.Discovery().ServerResourcesForGroupVersion(vfv1alpha1.GroupVersion.String())
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("ask for the kinds of %s: %w", vfv1alpha1.GroupVersion, err)
+	}
+	found := map[string]bool{}
+	for _, r := range list.APIResources {
+		found[r.Name] = true
+	}
+	return found[vfv1alpha1.VFPolicies.Resource] && found[vfv1alpha1.NodeVFStates.Resource], nil
 }
 
 // lister is one resource of one namespace, or of all.
@@ -96,6 +127,27 @@ func (s *sources) nodeInformer() cache.SharedIndexInformer {
 		slim.Labels, slim.Annotations = n.Labels, reported(n.Annotations)
 		slim.Spec.PodCIDRs = n.Spec.PodCIDRs
 		slim.Status.Allocatable, slim.Status.Addresses = n.Status.Allocatable, n.Status.Addresses
+		return slim
+	})
+}
+
+func (s *sources) policyInformer() cache.SharedIndexInformer {
+	return informer(s.objects.Resource(vfv1alpha1.VFPolicies), &unstructured.Unstructured{}, "", func(u *unstructured.Unstructured) *unstructured.Unstructured {
+		u.SetManagedFields(nil)
+		u.SetAnnotations(nil)
+		return u
+	})
+}
+
+func (s *sources) stateInformer() cache.SharedIndexInformer {
+	return informer(s.objects.Resource(vfv1alpha1.NodeVFStates), &unstructured.Unstructured{}, "", func(u *unstructured.Unstructured) *unstructured.Unstructured {
+		slim := &unstructured.Unstructured{Object: map[string]any{"apiVersion": u.GetAPIVersion(), "kind": u.GetKind()}}
+		slim.SetName(u.GetName())
+		slim.SetUID(u.GetUID())
+		slim.SetResourceVersion(u.GetResourceVersion())
+		if pfs, has, _ := unstructured.NestedFieldNoCopy(u.Object, "status", "pfs"); has {
+			slim.Object["status"] = map[string]any{"pfs": pfs}
+		}
 		return slim
 	})
 }

@@ -53,6 +53,8 @@ type Facts struct {
 	// namespace before those that they ask for; nil, also as its answer, when that
 	// is not known, and then it is taken to be none.
 	Given func(namespace string) []int
+	// VFs returns the VFs and their policies; nil when they are not known.
+	VFs func() *VFs
 	// PodNets and ServiceNets are the cluster's own networks, NodeAddrs the
 	// nodes' addresses.
 	PodNets, ServiceNets []netip.Prefix

@@ -18,7 +18,7 @@ var (
 )
 
 // Check judges an object of a kind that another domain owns, as JSON; old is nil
-// unless it is an update. The domain says what is refused, Refused makes
+// for a creation, object for a deletion, which may only be warned about. The domain says what is refused, Refused makes
 // findings of it.
 type Check func(old, object []byte, f Facts) []Finding
 
@@ -63,6 +63,14 @@ func (r Rules) Object(kind schema.GroupKind, namespace string, old, object []byt
 	}
 	if check := r.Checks[kind]; check != nil {
 		return check(old, object, r.Facts)
+	}
+	return nil
+}
+
+// Gone judges the deletion of an object: nothing is denied.
+func (r Rules) Gone(kind schema.GroupKind, old []byte) []Finding {
+	if check := r.Checks[kind]; check != nil {
+		return Warned(check(old, nil, r.Facts))
 	}
 	return nil
 }
