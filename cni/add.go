@@ -47,13 +47,16 @@ func (e *Engine) add(ctx context.Context, r Request) ([]Record, error) {
 		e.Report.Refused(pod, inCall(ctx, err))
 		return nil, err
 	}
-	records, err := e.prepare(ctx, r)
+	records, plan, err := e.prepare(ctx, r)
 	if err != nil {
 		r.failed(r.Netns)
 		e.Report.Refused(pod, inCall(ctx, err))
 		return nil, err
 	}
-	if err := e.attachAll(ctx, r, records); err != nil {
+	if err = e.prove(ctx, r, "intent", records, plan); err == nil {
+		err = e.attachAll(ctx, r, records)
+	}
+	if err != nil {
 		r.failed(r.Netns)
 		err = errors.Join(err, e.undo(ctx, r))
 		e.Report.Refused(pod, inCall(ctx, err))
@@ -80,25 +83,25 @@ func (e *Engine) clear(ctx context.Context, r Request) error {
 
 // prepare decides, and records the decision: when it returns, the journal holds
 // the intent of every attachment, and nothing else was changed.
-func (e *Engine) prepare(ctx context.Context, r Request) ([]Record, error) {
+func (e *Engine) prepare(ctx context.Context, r Request) ([]Record, []Planned, error) {
 	wanted, err := e.gather(ctx, r)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	start := time.Now()
 	plan, err := Plan(wanted)
 	if r.step(StepPlan, nil, start, err) != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	e.warn(ctx, wanted.Pod, plan)
 	records := make([]Record, len(plan))
 	for i, p := range plan {
 		records[i] = Record{Attachment: p.Attachment, Order: i, Phase: Intent}
 		if records[i].Prior, err = e.prior(ctx, r, p.Attachment); err != nil {
-			return nil, fmt.Errorf("network %s: %w", p.Attachment.Network, err)
+			return nil, nil, fmt.Errorf("network %s: %w", p.Attachment.Network, err)
 		}
 	}
-	return records, e.intend(ctx, r, "intent", records, plan)
+	return records, plan, e.intend(ctx, r, "intent", records, plan)
 }
 
 // prior is what the driver has to say before anything is recorded; nothing for a
@@ -215,7 +218,8 @@ func (e *Engine) take(tx *journal.Tx, a *Attachment, p Planned) error {
 	}
 	for _, l := range lease.Addresses {
 		a.Addresses = append(a.Addresses, Address{Prefix: l.Prefix, Gateway: l.Gateway})
-		if l.Suspect {
+		// A claim's addresses may be with two pods at once: one migrates.
+		if l.Suspect && a.Claim == "" {
 			a.Suspect = append(a.Suspect, l.Prefix.Addr())
 		}
 	}

@@ -170,7 +170,7 @@ func (e *Engine) replace(ctx context.Context, r Request, ns *os.File, seen Recor
 		return err
 	}
 	r.Netns = ns
-	if err := e.attachMore(ctx, r, comparison{kept: slices.Delete(slices.Clone(records), i, i+1)}, []Record{rec}); err != nil {
+	if err := e.attachMore(ctx, r, comparison{kept: slices.Delete(slices.Clone(records), i, i+1)}, []Record{rec}, nil); err != nil {
 		return err
 	}
 	return e.tell(rec.Attachment.Pod, r, nil)

@@ -70,6 +70,8 @@ type Options struct {
 	// Claim gets slots of the addresses that the whole cluster shares; nil refuses
 	// networks that need one.
 	Claim Claimer
+	// Prober asks whether addresses in doubt are in use; nil uses them unasked.
+	Prober Prober
 	// Flat reads the file in which whereabouts has its defaults on this node: a bare
 	// ipam object, nil for none.
 	Flat func() (json.RawMessage, error)

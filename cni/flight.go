@@ -72,6 +72,8 @@ const (
 	// StepIntent is the transaction of the intent, reservations included, and
 	// StepDone that of the completion.
 	StepIntent = "intent"
+	// StepProbe asks whether addresses in doubt are in use.
+	StepProbe  = "probe"
 	StepAttach = "attach"
 	StepSettle = "settle"
 	StepDone   = "done"

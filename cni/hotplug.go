@@ -118,7 +118,7 @@ func (e *Engine) replug(ctx context.Context, pod Pod, r Request, records []Recor
 	if err != nil {
 		return err
 	}
-	if err := e.attachMore(ctx, r, c, added); err != nil {
+	if err := e.attachMore(ctx, r, c, added, planned); err != nil {
 		return err
 	}
 	return e.tell(pod.PodRef, r, added)
@@ -148,9 +148,12 @@ func (e *Engine) unplug(ctx context.Context, pod PodRef, r Request, gone []Recor
 	return err
 }
 
-// attachMore attaches what was prepared, or undoes all of it.
-func (e *Engine) attachMore(ctx context.Context, r Request, c comparison, added []Record) error {
-	err := e.attachPlugged(ctx, r, c, added)
+// attachMore attaches what was prepared by plan, or undoes all of it.
+func (e *Engine) attachMore(ctx context.Context, r Request, c comparison, added []Record, plan []Planned) error {
+	err := e.prove(ctx, r, "plugging", added, plan)
+	if err == nil {
+		err = e.attachPlugged(ctx, r, c, added)
+	}
 	if err == nil {
 		return nil
 	}

@@ -59,7 +59,7 @@ func (e *Engine) attachOne(ctx context.Context, r Request, network netconf.Netwo
 		return nil, err
 	}
 	c.kept = nil
-	if err := e.attachMore(ctx, call, c, added); err != nil {
+	if err := e.attachMore(ctx, call, c, added, planned); err != nil {
 		return nil, err
 	}
 	if err := e.tell(pod.PodRef, call, added); err != nil {

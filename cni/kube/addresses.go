@@ -1,8 +1,6 @@
 package kube
 
 import (
-	"strings"
-
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/tendril-cni/tendril/cni"
@@ -12,9 +10,9 @@ import (
 // have.
 const reasonAddress = "AddressConflict"
 
-// Address emits a Warning event about an address of pod, "namespace/name", with
-// that uid.
-func (r *Reporter) Address(pod, uid, text string) {
-	namespace, name, _ := strings.Cut(pod, "/")
-	r.emit(cni.PodRef{Namespace: namespace, Name: name, UID: uid}, corev1.EventTypeWarning, reasonAddress, text, "")
+var _ cni.AddressReporter = (*Reporter)(nil)
+
+// Address emits a Warning event about an address that pod has or was to have.
+func (r *Reporter) Address(pod cni.PodRef, text string) {
+	r.emit(pod, corev1.EventTypeWarning, reasonAddress, text, "")
 }

@@ -345,7 +345,11 @@ func (n *Node) claimAddr(ctx context.Context, need *ipam.NeedSlots, w ipam.Want,
 		err := n.change(ctx, p, stubborn, func(b *v1alpha1.AddressBlock) (edit, error) {
 			mine, _ := b.Of(n.Name, "")
 			if by = nil; mine.Has(slot) {
-				return edit{}, nil
+				h, err := n.holding(p)
+				if h.Aside.Has(slot) {
+					by = &v1alpha1.Slot{Until: &metav1.Time{}, Reason: "set aside: something else on the network has it"}
+				}
+				return edit{}, err
 			}
 			if b.Taken(time.Now()).Has(slot) {
 				by = b.At(slot)

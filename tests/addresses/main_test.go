@@ -55,8 +55,6 @@ var start = sync.OnceValues(func() (*cluster, error) {
 
 var definitions = schema.GroupVersionResource{Group: "k8s.cni.cncf.io", Version: "v1", Resource: "network-attachment-definitions"}
 
-var blocks = schema.GroupVersionResource{Group: "tendril.dev", Version: "v1alpha1", Resource: "addressblocks"}
-
 // define makes a NetworkAttachmentDefinition in a namespace, which it makes too.
 func (c *cluster) define(t *testing.T, namespace, name, config string) {
 	t.Helper()
@@ -65,6 +63,20 @@ func (c *cluster) define(t *testing.T, namespace, name, config string) {
 	_, err = c.dynamic.Resource(definitions).Namespace(namespace).Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
 		"metadata": map[string]any{"name": name}, "spec": map[string]any{"config": config},
+	}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+var claims = schema.GroupVersionResource{Group: "k8s.cni.cncf.io", Version: "v1alpha1", Resource: "ipamclaims"}
+
+// claim makes an IPAMClaim.
+func (c *cluster) claim(t *testing.T, namespace, name string) {
+	t.Helper()
+	_, err := c.dynamic.Resource(claims).Namespace(namespace).Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "k8s.cni.cncf.io/v1alpha1", "kind": "IPAMClaim", "metadata": map[string]any{"name": name},
+		"spec": map[string]any{"network": "red", "interface": "net1"},
 	}}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)

@@ -139,8 +139,20 @@ type pod struct {
 // pod makes a Pod object on the machine, that asks for networks.
 func (m *machine) pod(namespace, name, networks string) *pod {
 	m.t.Helper()
+	return m.owned(namespace, name, networks)
+}
+
+// ordinal is pod for one of a StatefulSet's.
+func (m *machine) ordinal(namespace, name, networks string) *pod {
+	m.t.Helper()
+	yes := true
+	return m.owned(namespace, name, networks, metav1.OwnerReference{APIVersion: "apps/v1", Kind: "StatefulSet", Name: "db", UID: "set", Controller: &yes})
+}
+
+func (m *machine) owned(namespace, name, networks string, by ...metav1.OwnerReference) *pod {
+	m.t.Helper()
 	made, err := m.cluster.client.CoreV1().Pods(namespace).Create(m.t.Context(), &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{"k8s.v1.cni.cncf.io/networks": networks}},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{"k8s.v1.cni.cncf.io/networks": networks}, OwnerReferences: by},
 		Spec:       corev1.PodSpec{NodeName: m.name, Containers: []corev1.Container{{Name: "c", Image: "none"}}},
 	}, metav1.CreateOptions{})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -143,7 +144,8 @@ func (d *daemon) repeat(ctx context.Context, every time.Duration, do func() erro
 // addressLost tells of an address that a pod has although it is another node's
 // by now.
 func (d *daemon) addressLost(space string, a netip.Addr, holder ipam.Owner) {
-	d.reporter.Address(holder.Pod, holder.UID, fmt.Sprintf("address %s of space %q, which the pod has, was given to another node: this node was taken for gone; delete the pod", a, space))
+	namespace, name, _ := strings.Cut(holder.Pod, "/")
+	d.reporter.Address(cni.PodRef{Namespace: namespace, Name: name, UID: holder.UID}, fmt.Sprintf("address %s of space %q, which the pod has, was given to another node: this node was taken for gone; delete the pod", a, space))
 }
 
 // flatFile is where whereabouts keeps its defaults, below the runtime's directory.

@@ -173,6 +173,7 @@ func (d *daemon) newEngine(boot string) *cni.Engine {
 		Ready:      d.ready,
 		Quarantine: d.vfs,
 		Claim:      d.slots.claimer(),
+		Prober:     prober{},
 		Flat:       d.flat,
 		Flights:    d.flights,
 		BootID:     boot,
