@@ -24,6 +24,7 @@ func (d *daemon) metrics() prometheus.Gatherer {
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		held{d.journal, d.Log, prometheus.NewDesc("tendril_held", "What the node's journal holds for pods: attachments, devices, addresses.", []string{"what"}, nil)},
 		d.offer,
+		newAddressUse(d.journal, d.Log),
 	)
 	return reg
 }
