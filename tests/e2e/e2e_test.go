@@ -21,6 +21,7 @@ func TestOnTheCluster(t *testing.T) {
 	p := &play{Suite: s, ctx: s.Ctx, before: s.Before}
 	p.Scenes(t,
 		suite.Scene{Name: "PodsReachEachOtherOverEveryNetwork", Run: p.pods},
+		suite.Scene{Name: "Invariant5AddressesOverTwoNodes", Run: p.addresses},
 		suite.Scene{Name: "Invariant1NoPodWithoutTheDaemon", Run: p.daemonAway},
 		suite.Scene{Name: "Invariant9RefusalsReachThePod", Run: p.refusals},
 		suite.Scene{Name: "DaemonKilledUnderRunningPods", Run: p.daemonKilled},
