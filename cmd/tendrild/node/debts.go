@@ -150,9 +150,9 @@ type lending struct {
 // Handle implements rpc.Handler.
 func (l lending) Handle(ctx context.Context, call *rpc.Call) rpc.Reply {
 	if call.Command != "STATUS" {
-		l.desk.Lend(ctx, runner(call, l.dirs()), lendTime)
+		l.desk.Lend(ctx, runner(call, l.dirs), lendTime)
 	} else if last, now := l.asked.Load(), time.Now().UnixNano(); now-last > int64(statusPause) && l.asked.CompareAndSwap(last, now) {
-		l.desk.Lend(ctx, runner(call, l.dirs()), 0)
+		l.desk.Lend(ctx, runner(call, l.dirs), 0)
 	}
 	reply := l.Handler.Handle(ctx, call)
 	if call.Command == "DEL" && reply.ExitCode == 0 {

@@ -19,7 +19,7 @@ import (
 // handler answers the shim: it translates between the wire and the engine.
 type handler struct {
 	engine *cni.Engine
-	// dirs are where plugins are looked up before CNI_PATH.
+	// dirs are where plugins are looked up before CNI_PATH; nil for nowhere.
 	dirs func() []string
 	log  *slog.Logger
 }
@@ -41,7 +41,7 @@ func (h handler) Handle(ctx context.Context, call *rpc.Call) rpc.Reply {
 func (h handler) serve(ctx context.Context, call *rpc.Call) ([]byte, error) {
 	req := cni.Request{
 		ContainerID: call.ContainerID, IfName: call.IfName, NetnsPath: call.NetnsPath, Netns: call.Netns,
-		Args: pairs(call.Args), Path: call.Path, Config: call.StdinData, Run: runner(call, h.dirs()),
+		Args: pairs(call.Args), Path: call.Path, Config: call.StdinData, Run: runner(call, h.dirs),
 	}
 	return h.command(ctx, call.Command, req)
 }
@@ -81,9 +81,13 @@ func (h handler) add(ctx context.Context, req cni.Request) ([]byte, error) {
 }
 
 // runner has the shim run plugins for this call.
-func runner(call *rpc.Call, dirs []string) cni.Runner {
+func runner(call *rpc.Call, dirs func() []string) cni.Runner {
 	return func(ctx context.Context, plugin string, stdin []byte, env []string) ([]byte, error) {
-		res, err := call.Exec(ctx, rpc.ExecRequest{Plugin: plugin, Dirs: dirs, Stdin: stdin, Env: env, TimeoutMillis: millis(ctx)})
+		var first []string
+		if dirs != nil {
+			first = dirs()
+		}
+		res, err := call.Exec(ctx, rpc.ExecRequest{Plugin: plugin, Dirs: first, Stdin: stdin, Env: env, TimeoutMillis: millis(ctx)})
 		if err != nil {
 			return nil, err
 		}
