@@ -139,8 +139,7 @@ func (p *play) rotated(t *testing.T) {
 	s.end()
 	t.Logf("%d handshakes, %d failed; %d authorities, %d leaves", s.made.Load(), s.failed.Load(), s.seen(&s.authorities), s.seen(&s.leaves))
 	l.unfailing(t)
-	_, err = p.api.AppsV1().Deployments(system).Patch(p.Ctx, "tendril-controller", types.JSONPatchType, []byte(`[{"op":"remove","path":"/spec/template/spec/containers/0/args"}]`), metav1.PatchOptions{})
-	p.Must(t, err)
+	p.Must(t, p.ApplyFiles(p.Ctx, "deployment/manifests/controller.yaml"))
 	p.ready(t, 2)
 }
 

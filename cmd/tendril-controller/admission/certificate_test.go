@@ -289,7 +289,7 @@ func TestInvariant10RightsOfTheController(t *testing.T) {
 		{"update", "k8s.cni.cncf.io", "network-attachment-definitions", "default", "n"}:              false,
 		{"watch", "", "configmaps", "tendril-system", "nri-control-switches"}:                        true,
 		{"watch", "", "configmaps", "tendril-system", ""}:                                            false,
-		{"watch", "tendril.dev", "nodevfstates", "", ""}:                                            true,
+		{"watch", "tendril.dev", "nodevfstates", "", ""}:                                             true,
 		{"update", "tendril.dev", "vfpolicies", "", "p"}:                                             false,
 		{"update", "", "nodes", "", "n"}:                                                             false,
 		{"update", "tendril.dev", "addressblocks", "", "b"}:                                          true,

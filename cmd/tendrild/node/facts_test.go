@@ -43,7 +43,7 @@ func TestFactsReachTheAPIServer(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	manifest, err := os.ReadFile(filepath.Join("..", "..", "..", "deployment", "manifests", "tendril.yaml"))
+	manifest, err := os.ReadFile(filepath.Join("..", "..", "..", "deployment", "manifests", "node.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
