@@ -9,6 +9,11 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 # The kinds that tendril-cni answers to by its name.
 KINDS   := sriov macvlan ipvlan vlan bridge host-device tuning sbr vrf bond static host-local dhcp
+# The image: its name, the architectures it is for, and its programs.
+IMAGE   ?= tendril.dev/tendril:dev
+ARCHS   ?= amd64 arm64
+HOST    := $(shell $(GO) env GOARCH)
+INIMAGE := ./cmd/tendril ./cmd/tendrild ./cmd/tendril-controller ./cmd/tendril-cni
 
 .PHONY: all build lint test test-long unit demo bench image manifests chart lab-shell clean
 
@@ -40,11 +45,10 @@ demo: ## a real pod gets a VF, a macvlan and an ipvlan beside its default networ
 bench: ## the ratios of docs/benchmarks.md; raw output in tests/bench/results/
 	@bash tests/run.sh bench
 
-image: build ## bin/tendril.tar, an OCI archive, without a container engine
-	$(GO) run ./tests/lab/cmd/image -bin $(BIN) -o $(BIN)/tendril.tar
-
-lab-shell: ## a shell in a running lab, kubectl set up
-	@bash tests/run.sh shell
+image: build ## bin/tendril.tar, an OCI archive for $(ARCHS), and its bill of materials, without a container engine
+	@for a in $(filter-out $(HOST),$(ARCHS)); do GOOS=linux GOARCH=$$a $(STATIC) -o $(BIN)/$$a/ $(INIMAGE) || exit 1; done
+	$(GO) run ./tests/lab/cmd/image -name $(IMAGE) -version $(VERSION) -kinds '$(KINDS)' -o $(BIN)/tendril.tar \
+		$(foreach a,$(ARCHS),-platform $(a)=$(if $(filter $(HOST),$(a)),$(BIN),$(BIN)/$(a)))
 
 manifests: ## deployment/manifests from the chart
 	$(GO) run ./tests/chart/cmd/manifests

@@ -28,7 +28,7 @@ always="./tests/lab ./tests/lab/cluster ./tests/e2e ./tests/vf ./tests/admission
 
 clusters() {
   say "cluster tier: real Kubernetes on two machines"
-  make --no-print-directory image
+  make --no-print-directory image ARCHS="$(go env GOARCH)"
   for package in "$@"; do
     go test -count=1 -tags cluster -timeout 30m -v "$package"
   done
@@ -57,7 +57,7 @@ case "${1:-all}" in
     ;;
   demo)
     say "building Tendril and its image"
-    make --no-print-directory image
+    make --no-print-directory image ARCHS="$(go env GOARCH)"
     say "the lab"
     CGO_ENABLED=0 go build -o bin/demo ./tests/demo
     exec bin/demo
@@ -69,7 +69,7 @@ case "${1:-all}" in
     go run ./tests/bench/vf
     ;;
   shell)
-    make --no-print-directory image
+    make --no-print-directory image ARCHS="$(go env GOARCH)"
     CGO_ENABLED=0 go build -o bin/demo ./tests/demo
     exec bin/demo -shell
     ;;

@@ -1,16 +1,26 @@
 package oci
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
 	"slices"
 	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// Image describes an image of one layer, for linux/amd64.
+// Image describes an image of one layer, for Linux.
 type Image struct {
+	// Architecture is one of Go's names; amd64 when empty.
+	Architecture string
+	// Labels are the image's, for people and tools (org.opencontainers.image.*).
+	Labels map[string]string
 	// Name is the full reference, tag included, under which the runtime will know the image.
 	Name string
 	// Entrypoint is the command that a container runs unless its pod says otherwise.
@@ -78,6 +88,32 @@ func (i Image) sorted() ([]File, error) {
 		}
 	}
 	return files, nil
+}
+
+func (i Image) platform() *v1.Platform {
+	return &v1.Platform{OS: "linux", Architecture: cmp.Or(i.Architecture, "amd64")}
+}
+
+// make is the image with its layer, of which the digest is known.
+func (i Image) make() (v1.Image, error) {
+	files, err := i.sorted()
+	if err != nil {
+		return nil, err
+	}
+	l, err := newLayer(files)
+	if err != nil {
+		return nil, err
+	}
+	base := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	img, err := mutate.ConfigFile(base, &v1.ConfigFile{
+		OS: "linux", Architecture: i.platform().Architecture, Created: v1.Time{Time: epoch.UTC()},
+		Config: v1.Config{Entrypoint: i.Entrypoint, Env: i.env(), Labels: i.Labels},
+		RootFS: v1.RootFS{Type: "layers"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return mutate.Append(img, mutate.Addendum{Layer: l})
 }
 
 func (i Image) env() []string {

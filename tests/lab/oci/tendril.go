@@ -2,8 +2,9 @@ package oci
 
 import (
 	"fmt"
-	"os"
+	"maps"
 	"path/filepath"
+	"slices"
 )
 
 // TendrilImage is the reference of Tendril's own image until it has a release.
@@ -13,20 +14,55 @@ const TendrilImage = "tendril.dev/tendril:dev"
 // lying in one directory.
 var tendrilPrograms = []string{"tendril", "tendrild", "tendril-cni", "tendril-controller"}
 
-// Tendril describes Tendril's image from the directory that `make build` fills: the programs in
-// /usr/local/bin, and there in cni/ the names that tendril-cni answers to.
-func Tendril(bin string) (Image, error) {
-	const prefix = "/usr/local/bin/"
-	img := Image{Name: TendrilImage, Entrypoint: []string{prefix + "tendrild"}}
-	for _, name := range tendrilPrograms {
-		img.Files = append(img.Files, Program(prefix+name, filepath.Join(bin, name)))
+const (
+	programDir = "/usr/local/bin/"
+	sbomPath   = "/usr/share/sbom/tendril.spdx.json"
+)
+
+// Build is what Tendril's image is made from.
+type Build struct {
+	// Name is the image's reference; TendrilImage when empty.
+	Name string
+	// Version is the programs' own.
+	Version string
+	// Bin are the directories with the programs, as `make build` fills one, by architecture (Go's name).
+	Bin map[string]string
+	// Kinds are the names that tendril-cni answers to.
+	Kinds []string
+	// Programs are those of the directories; nil for all of Tendril's.
+	Programs []string
+}
+
+// Tendril describes Tendril's image, one Image for each architecture, and its bill of materials: the
+// programs in /usr/local/bin, there in cni/ the names that tendril-cni answers to, and the bill.
+func Tendril(b Build) (images []Image, bill []byte, err error) {
+	if b.Name == "" {
+		b.Name = TendrilImage
 	}
-	kinds, err := os.ReadDir(filepath.Join(bin, "cni"))
-	if err != nil {
-		return Image{}, fmt.Errorf("describe tendril's image: %w", err)
+	if b.Programs == nil {
+		b.Programs = tendrilPrograms
 	}
-	for _, kind := range kinds {
-		img.Files = append(img.Files, Link(prefix+"cni/"+kind.Name(), "../tendril-cni"))
+	if bill, err = b.bill(); err != nil {
+		return nil, nil, fmt.Errorf("describe tendril's image: %w", err)
 	}
-	return img, nil
+	for _, arch := range slices.Sorted(maps.Keys(b.Bin)) {
+		img := Image{
+			Name: b.Name, Architecture: arch, Entrypoint: []string{programDir + "tendrild"},
+			Labels: map[string]string{
+				"org.opencontainers.image.title":    "Tendril",
+				"org.opencontainers.image.source":   "https://github.com/tendril-cni/tendril",
+				"org.opencontainers.image.licenses": "Apache-2.0",
+				"org.opencontainers.image.version":  b.Version,
+			},
+			Files: []File{{Path: sbomPath, Data: bill, Mode: 0o644}},
+		}
+		for _, name := range b.Programs {
+			img.Files = append(img.Files, Program(programDir+name, filepath.Join(b.Bin[arch], name)))
+		}
+		for _, kind := range b.Kinds {
+			img.Files = append(img.Files, Link(programDir+"cni/"+kind, "../tendril-cni"))
+		}
+		images = append(images, img)
+	}
+	return images, bill, nil
 }

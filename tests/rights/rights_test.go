@@ -1,0 +1,294 @@
+package rights_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	lab "github.com/tendril-cni/tendril/tests/lab/kube"
+)
+
+const (
+	namespace = "tendril-system"
+	patience  = time.Minute
+	status    = "k8s.v1.cni.cncf.io/network-status"
+)
+
+// world is an API server with the manifest applied, two nodes, a daemon's pod on
+// each, and a tenant's pod on each and on none.
+type world struct {
+	*testing.T
+	api   *lab.API
+	admin *kubernetes.Clientset
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	api, err := lab.Start(t.Context(), lab.Options{CRDs: []string{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := api.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w := &world{T: t, api: api}
+	config, err := api.RESTConfig(lab.Admin)
+	w.must(err)
+	w.admin, err = kubernetes.NewForConfig(config)
+	w.must(err)
+	manifest, err := os.ReadFile(filepath.Join("..", "..", "deployment", "manifests", "tendril.yaml"))
+	w.must(err)
+	w.must(api.Apply(t.Context(), string(manifest)))
+	for _, node := range []string{"node1", "node2"} {
+		_, err := w.admin.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: node, Annotations: map[string]string{"theirs": "x"}}}, metav1.CreateOptions{})
+		w.must(err)
+		w.pod(namespace, "tendrild-"+node, node)
+		w.pod("default", "tenant-"+node, node)
+	}
+	w.pod("default", "tenant-nowhere", "")
+	return w
+}
+
+func (w *world) must(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) pod(namespace, name, node string) {
+	w.Helper()
+	account := "default"
+	if namespace != "default" {
+		account = "tendrild"
+	}
+	_, err := w.admin.CoreV1().Pods(namespace).Create(w.Context(), &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"a": "b"}, Annotations: map[string]string{"theirs": "x"}},
+		Spec:       corev1.PodSpec{NodeName: node, ServiceAccountName: account, Containers: []corev1.Container{{Name: "c", Image: "none"}}},
+	}, metav1.CreateOptions{})
+	w.must(err)
+}
+
+// token is one of the daemon's service account: for its pod on a node, or for no
+// pod.
+func (w *world) token(node string) dynamic.Interface {
+	w.Helper()
+	request := &authenticationv1.TokenRequest{}
+	if node != "" {
+		pod, err := w.admin.CoreV1().Pods(namespace).Get(w.Context(), "tendrild-"+node, metav1.GetOptions{})
+		w.must(err)
+		request.Spec.BoundObjectRef = &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID}
+	}
+	made, err := w.admin.CoreV1().ServiceAccounts(namespace).CreateToken(w.Context(), "tendrild", request, metav1.CreateOptions{})
+	w.must(err)
+	config, err := w.api.RESTConfig(lab.Admin)
+	w.must(err)
+	anonymous := rest.AnonymousClientConfig(config)
+	anonymous.BearerToken, anonymous.Proxy, anonymous.QPS = made.Status.Token, config.Proxy, -1
+	client, err := dynamic.NewForConfig(anonymous)
+	w.must(err)
+	return client
+}
+
+var (
+	nodes      = schema.GroupVersionResource{Version: "v1", Resource: "nodes"}
+	pods       = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
+	secrets    = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
+	configMaps = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
+	events     = schema.GroupVersionResource{Version: "v1", Resource: "events"}
+	accounts   = schema.GroupVersionResource{Version: "v1", Resource: "serviceaccounts"}
+	states     = schema.GroupVersionResource{Group: "tendril.dev", Version: "v1alpha1", Resource: "nodevfstates"}
+	policies   = schema.GroupVersionResource{Group: "tendril.dev", Version: "v1alpha1", Resource: "vfpolicies"}
+	networks   = schema.GroupVersionResource{Group: "k8s.cni.cncf.io", Version: "v1", Resource: "network-attachment-definitions"}
+	daemonSets = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "daemonsets"}
+)
+
+// call is something that a daemon might ask of the API server.
+type call func(ctx context.Context, c dynamic.Interface) error
+
+func patch(r schema.GroupVersionResource, ns, name, body string, sub ...string) call {
+	return func(ctx context.Context, c dynamic.Interface) error {
+		_, err := c.Resource(r).Namespace(ns).Patch(ctx, name, types.MergePatchType, []byte(body), metav1.PatchOptions{}, sub...)
+		return err
+	}
+}
+
+// ops is a JSON patch: the daemon changes the node's list of taints so, beside
+// those that the API server has put there.
+func ops(r schema.GroupVersionResource, name, body string) call {
+	return func(ctx context.Context, c dynamic.Interface) error {
+		_, err := c.Resource(r).Patch(ctx, name, types.JSONPatchType, []byte(body), metav1.PatchOptions{})
+		return err
+	}
+}
+
+func create(r schema.GroupVersionResource, ns, kind, name string, sub ...string) call {
+	return func(ctx context.Context, c dynamic.Interface) error {
+		o := &unstructured.Unstructured{Object: map[string]any{}}
+		o.SetGroupVersionKind(r.GroupVersion().WithKind(kind))
+		o.SetName(name)
+		if kind == "Event" {
+			o.Object["involvedObject"] = map[string]any{"kind": "Pod", "namespace": ns, "name": "tenant-node1"}
+		}
+		_, err := c.Resource(r).Namespace(ns).Create(ctx, o, metav1.CreateOptions{}, sub...)
+		return err
+	}
+}
+
+func get(r schema.GroupVersionResource, ns, name string) call {
+	return func(ctx context.Context, c dynamic.Interface) error {
+		_, err := c.Resource(r).Namespace(ns).Get(ctx, name, metav1.GetOptions{})
+		return err
+	}
+}
+
+func list(r schema.GroupVersionResource, ns string) call {
+	return func(ctx context.Context, c dynamic.Interface) error {
+		_, err := c.Resource(r).Namespace(ns).List(ctx, metav1.ListOptions{})
+		return err
+	}
+}
+
+func remove(r schema.GroupVersionResource, ns, name string) call {
+	return func(ctx context.Context, c dynamic.Interface) error {
+		return c.Resource(r).Namespace(ns).Delete(ctx, name, metav1.DeleteOptions{})
+	}
+}
+
+const (
+	ourTaint   = `[{"op":"add","path":"/spec/taints/-","value":{"key":"tendril.dev/vf-not-ready","effect":"NoSchedule"}}]`
+	otherTaint = `[{"op":"add","path":"/spec/taints/-","value":{"key":"theirs","effect":"NoSchedule"}}]`
+	aStatus    = `{"metadata":{"annotations":{"` + status + `":"[]"}}}`
+)
+
+// The order matters: what is created first is changed later.
+var allowed = []struct {
+	what string
+	call call
+}{
+	{"list pods", list(pods, "")},
+	{"list networks", list(networks, "")},
+	{"list VF policies", list(policies, "")},
+	{"get its node", get(nodes, "", "node1")},
+	{"taint its node", ops(nodes, "node1", ourTaint)},
+	{"untaint its node", ops(nodes, "node1", `[{"op":"remove","path":"/spec/taints/1"}]`)},
+	{"annotate its node", patch(nodes, "", "node1", `{"metadata":{"annotations":{"tendril.dev/links":"eth0"}}}`)},
+	{"create its state", create(states, "", "NodeVFState", "node1")},
+	{"patch its state", patch(states, "", "node1", `{"metadata":{"labels":{"a":"b"}}}`)},
+	{"patch its state's status", patch(states, "", "node1", `{"status":{"policies":[]}}`, "status")},
+	{"write a pod's status", patch(pods, "default", "tenant-node1", aStatus, "status")},
+	{"write it again", patch(pods, "default", "tenant-node1", strings.ReplaceAll(aStatus, "[]", "[{}]"), "status")},
+	{"write an event", create(events, "default", "Event", "e")},
+}
+
+// forbidden is what a daemon that was taken over might try, and what the answer
+// has to name; the empty string is RBAC's.
+var forbidden = []struct {
+	what string
+	call call
+	want string
+}{
+	{"taint another node", ops(nodes, "node2", ourTaint), "B002: Node node2"},
+	{"annotate another node", patch(nodes, "", "node2", `{"metadata":{"annotations":{"tendril.dev/links":"eth0"}}}`), "allowed: objects of node node1"},
+	{"create another node's state", create(states, "", "NodeVFState", "node2"), "B002: NodeVFState node2"},
+	{"write another node's pod", patch(pods, "default", "tenant-node2", aStatus, "status"), "B002: Pod tenant-node2: of node node2"},
+	{"write a pod of no node", patch(pods, "default", "tenant-nowhere", aStatus, "status"), "B002"},
+	{"say that a pod runs", patch(pods, "default", "tenant-node1", `{"status":{"phase":"Running"}}`, "status"), "B003"},
+	{"label a pod into a Service", patch(pods, "default", "tenant-node1", `{"metadata":{"labels":{"app":"bank"}}}`, "status"), "B003"},
+	{"take a pod's label away", patch(pods, "default", "tenant-node1", `{"metadata":{"labels":null}}`, "status"), "B003"},
+	{"write another annotation of a pod", patch(pods, "default", "tenant-node1", `{"metadata":{"annotations":{"theirs":"y"}}}`, "status"), "B003"},
+	{"take an annotation away", patch(pods, "default", "tenant-node1", `{"metadata":{"annotations":{"theirs":null}}}`, "status"), "B003"},
+	{"change a pod's networks", patch(pods, "default", "tenant-node1", `{"metadata":{"annotations":{"k8s.v1.cni.cncf.io/networks":"x"}}}`, "status"), "B003"},
+	{"another taint of its node", ops(nodes, "node1", otherTaint), "B004: Node node1"},
+	{"take the API server's taint away", ops(nodes, "node1", `[{"op":"remove","path":"/spec/taints/0"}]`), "B004"},
+	{"label its node", patch(nodes, "", "node1", `{"metadata":{"labels":{"role":"control-plane"}}}`), "B004"},
+	{"cordon its node", patch(nodes, "", "node1", `{"spec":{"unschedulable":true}}`), "B004"},
+	{"another annotation of its node", patch(nodes, "", "node1", `{"metadata":{"annotations":{"theirs":"y"}}}`), "B004"},
+	{"take its node's annotation away", patch(nodes, "", "node1", `{"metadata":{"annotations":{"theirs":null}}}`), "B004"},
+	{"give its node capacity", patch(nodes, "", "node1", `{"status":{"capacity":{"gold":"7"}}}`, "status"), ""},
+	{"read secrets", list(secrets, ""), ""},
+	{"read the webhook's key", get(secrets, namespace, "tendril-webhook-cert"), ""},
+	{"read ConfigMaps", list(configMaps, ""), ""},
+	{"change a pod", patch(pods, "default", "tenant-node1", aStatus), ""},
+	{"delete a pod", remove(pods, "default", "tenant-node1"), ""},
+	{"create a pod", create(pods, namespace, "Pod", "p"), ""},
+	{"delete its node", remove(nodes, "", "node1"), ""},
+	{"delete its state", remove(states, "", "node1"), ""},
+	{"make a policy", create(policies, "", "VFPolicy", "p"), ""},
+	{"make a network", create(networks, "default", "NetworkAttachmentDefinition", "n"), ""},
+	{"make a token", create(accounts, namespace, "TokenRequest", "tendrild", "token"), ""},
+	{"change the daemon", patch(daemonSets, namespace, "tendrild", `{"spec":{}}`), ""},
+}
+
+// TestInvariant10NodeChangesItsOwnAlone: a node that was broken into must not
+// reach another one's pods, VFs or Node object with the daemon's token.
+func TestInvariant10NodeChangesItsOwnAlone(t *testing.T) {
+	w := newWorld(t)
+	own, other, unbound := w.token("node1"), w.token("node2"), w.token("")
+	w.awaitPolicy(own)
+	for _, a := range allowed {
+		if err := a.call(t.Context(), own); err != nil {
+			t.Errorf("%s: %v", a.what, err)
+		}
+	}
+	w.must(create(states, "", "NodeVFState", "node2")(t.Context(), other))
+	for _, f := range append(forbidden, struct {
+		what string
+		call call
+		want string
+	}{"patch another node's state", patch(states, "", "node2", `{"status":{"policies":[]}}`, "status"), "B002: NodeVFState node2"}) {
+		refused(t, f.what, f.call(t.Context(), own), f.want)
+	}
+	for what, c := range map[string]call{
+		"taint":  ops(nodes, "node1", ourTaint),
+		"status": patch(pods, "default", "tenant-node1", aStatus, "status"),
+		"state":  patch(states, "", "node1", `{"status":{"policies":[]}}`, "status"),
+	} {
+		refused(t, what+" with a token of no pod", c(t.Context(), unbound), "B001")
+	}
+}
+
+// awaitPolicy waits until the API server has read the policy.
+func (w *world) awaitPolicy(own dynamic.Interface) {
+	w.Helper()
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		err := patch(nodes, "", "node2", `{"metadata":{"annotations":{"tendril.dev/probe":"`+fmt.Sprint(time.Now().UnixNano())+`"}}}`)(w.Context(), own)
+		if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) {
+			return
+		}
+		if time.Now().After(end) {
+			w.Fatalf("the policy is not in force after %v: %v", patience, err)
+		}
+	}
+}
+
+func refused(t *testing.T, what string, err error, want string) {
+	t.Helper()
+	switch {
+	case err == nil:
+		t.Errorf("%s: allowed", what)
+	case !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err):
+		t.Errorf("%s: %v, want a refusal", what, err)
+	case want == "" && !strings.Contains(err.Error(), "cannot"):
+		t.Errorf("%s: %v, want RBAC's refusal", what, err)
+	case !strings.Contains(err.Error(), want):
+		t.Errorf("%s: %v, want one with %q", what, err, want)
+	}
+}
