@@ -141,20 +141,31 @@ func (f *infoFiles) try(pools []Pool) (wanted map[string]bool, err error) {
 // note adds the pools to the ledger before they have files.
 func (f *infoFiles) note(pools []Pool) error {
 	if f.known == nil {
-		f.known = map[string]bool{}
-		var names []string
-		data, err := os.ReadFile(filepath.Join(f.dir, infoLedger))
-		if err == nil && json.Unmarshal(data, &names) != nil {
-			f.log.Warn("ledger of device-info files is unreadable; files of resources that are gone stay", "path", infoLedger)
-		}
-		for _, name := range names {
-			f.known[name] = true
+		if err := f.recall(); err != nil {
+			f.log.Warn("ledger of device-info files is unreadable; files of resources that are gone stay", "path", infoLedger, "err", err)
 		}
 	}
 	for i := range pools {
 		f.known[pools[i].Name()] = true
 	}
 	return f.save()
+}
+
+// recall reads the ledger; none is an empty one.
+func (f *infoFiles) recall() error {
+	f.known = map[string]bool{}
+	data, err := os.ReadFile(filepath.Join(f.dir, infoLedger))
+	if err != nil {
+		return nil
+	}
+	var names []string
+	if err := json.Unmarshal(data, &names); err != nil {
+		return fmt.Errorf("read ledger of device-info files: %w", err)
+	}
+	for _, name := range names {
+		f.known[name] = true
+	}
+	return nil
 }
 
 func (f *infoFiles) save() error {

@@ -93,6 +93,34 @@ func TestDeviceInfoBeforeTheDevice(t *testing.T) {
 	})
 }
 
+// TestForget: uninstalling removes what the plugin has left, and no file of
+// others; twice is once.
+func TestForget(t *testing.T) {
+	k := newKubelet(t, true)
+	k.start()
+	dir, cdi := filepath.Join(k.root, "devinfo", "dp"), filepath.Join(k.root, "cdi")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, infoPrev), nil, 0o444); err != nil {
+		t.Fatal(err)
+	}
+	_, stop := plugin(t, deviceplugin.Options{KubeletRoot: k.root, Config: config(t, twoPools), Inventory: &inventory{snap: nic(4, "igbvf")}, DeviceInfoDir: dir, CDIDir: cdi})
+	hasFiles(t, dir, infoLow0, infoLow1, infoPrev)
+	stop()
+	for range 2 {
+		if err := deviceplugin.Forget(dir, cdi); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 1 || left[0].Name() != infoPrev {
+		t.Errorf("left: %v, want the file of others alone", left)
+	}
+	if left, _ := os.ReadDir(cdi); len(left) > 0 {
+		t.Errorf("left for CDI: %v", left)
+	}
+}
+
 // TestDeviceInfoInUse: the pool goes while the program is down; the file of the
 // device that a pod has stays until the pod is gone, the other goes.
 func TestDeviceInfoInUse(t *testing.T) {

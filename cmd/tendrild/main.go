@@ -30,6 +30,8 @@ func main() {
 	defer stop()
 	run := node.Run
 	switch {
+	case cfg.Wait:
+		run = wait
 	case cfg.Inspect != "":
 		run = printAnswer
 	case cfg.Uninstall:
@@ -48,6 +50,12 @@ func main() {
 
 func printAnswer(ctx context.Context, cfg node.Config) error {
 	return node.Inspect(ctx, cfg, os.Stdout)
+}
+
+// wait ends with ctx.
+func wait(ctx context.Context, _ node.Config) error {
+	<-ctx.Done()
+	return nil
 }
 
 func printPlan(ctx context.Context, cfg node.Config) error {
@@ -78,6 +86,7 @@ func flags() (cfg node.Config, level slog.Level, done bool) {
 	fs.StringVar(&cfg.MultusSocket, "multus-socket", "", "path of a socket that speaks the protocol of the Multus daemon, for tools that expect it (/run/multus/multus.sock); empty for none")
 	fs.BoolVar(&cfg.Uninstall, "uninstall", false, "take Tendril off this node, whose daemon does not run any more, and end")
 	fs.BoolVar(&cfg.Force, "force", false, "with --uninstall: also while pods have networks of Tendril")
+	fs.BoolVar(&cfg.Wait, "wait", false, "do nothing until the end is asked for: for the pod of a DaemonSet whose init container uninstalled")
 	fs.TextVar(&level, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	show := fs.Bool("version", false, "print the version")
 	_ = fs.Parse(os.Args[1:]) // ExitOnError

@@ -220,6 +220,29 @@ func TestUninstallGivesTheHostBack(t *testing.T) {
 	}
 }
 
+// TestRemoveDirsTakesTendrilsOwnAlone, and twice is once.
+func TestRemoveDirsTakesTendrilsOwnAlone(t *testing.T) {
+	top := t.TempDir()
+	own, shared := filepath.Join(top, "tendril"), filepath.Join(top, "lib")
+	for _, dir := range []string{own, shared} {
+		if err := os.MkdirAll(filepath.Join(dir, "spool"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, want := range []int{1, 0} {
+		did, err := install.RemoveDirs(own, shared)
+		if err != nil || len(did) != want {
+			t.Errorf("call %d did %v (%v), want %d things", i, did, err, want)
+		}
+	}
+	if _, err := os.Stat(own); err == nil {
+		t.Error("its own directory is left")
+	}
+	if _, err := os.Stat(filepath.Join(shared, "spool")); err != nil {
+		t.Errorf("a directory that may be shared is gone: %v", err)
+	}
+}
+
 // firstConf is the file that a runtime takes.
 func firstConf(t *testing.T, dir string) string {
 	t.Helper()

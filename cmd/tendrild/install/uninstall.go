@@ -79,6 +79,25 @@ func Uninstall(confDir, binDir string) (did []string, err error) {
 	return did, nil
 }
 
+// ownDir is what a directory that only Tendril uses is called.
+const ownDir = "tendril"
+
+// RemoveDirs removes directories of Tendril's own with all that is in them, and
+// returns what it removed, in words. One of another name than tendril stays: it may
+// have been chosen to be shared.
+func RemoveDirs(dirs ...string) (did []string, err error) {
+	for _, dir := range dirs {
+		if _, err := os.Lstat(dir); filepath.Base(dir) != ownDir || errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return did, fmt.Errorf("uninstall: %w", err)
+		}
+		did = append(did, "removed "+dir)
+	}
+	return did, nil
+}
+
 func remove(did []string, path string) ([]string, error) {
 	err := os.Remove(path)
 	switch {

@@ -42,8 +42,8 @@ type Config struct {
 	// MultusSocket is the path of a socket for clients of the Multus daemon; empty
 	// for none.
 	MultusSocket string
-	// Uninstall and Force are for Uninstall alone.
-	Uninstall, Force bool
+	// Uninstall and Force are for Uninstall alone; Wait does nothing at all.
+	Uninstall, Force, Wait bool
 	// MetricsAddr is host:port of the health and metrics endpoint; empty for none.
 	MetricsAddr string
 	// Shim is the executable that is installed into CNIBinDir; empty to leave

@@ -13,6 +13,7 @@ import (
 	"github.com/tendril-cni/tendril/cni/journal"
 	"github.com/tendril-cni/tendril/cni/refusal"
 	"github.com/tendril-cni/tendril/cni/spool"
+	"github.com/tendril-cni/tendril/deviceplugin"
 )
 
 // uninstallTime bounds what is undone on the way.
@@ -21,11 +22,27 @@ const uninstallTime = time.Minute
 // Uninstall takes Tendril off the node, for a node whose daemon does not run any
 // more: the journal's lock is the proof. It first does what is owed and can be
 // done, and refuses, unless cfg.Force is set, while pods still have networks that only
-// Tendril can give back; it names them. Then it removes the configuration, so
-// that the runtime has the default network's own again, the shim, and the spool.
+// Tendril can give back, or VFs are in quarantine; it names them. Then it removes the
+// configuration, so that the runtime has the default network's own again, the shim,
+// what describes devices, and its directories. It may be repeated.
 func Uninstall(ctx context.Context, cfg Config) error {
 	ctx, cancel := context.WithTimeout(ctx, uninstallTime)
 	defer cancel()
+	if err := uninstall(ctx, cfg); err != nil {
+		return err
+	}
+	if err := deviceplugin.Forget(deviceInfoDir, cdiDir); err != nil {
+		return err
+	}
+	did, err := install.RemoveDirs(cfg.RunDir, cfg.StateDir)
+	for _, what := range did {
+		cfg.Log.Info("uninstall", "did", what)
+	}
+	return err
+}
+
+// uninstall is Uninstall up to what the journal is needed for.
+func uninstall(ctx context.Context, cfg Config) error {
 	d := &daemon{Config: cfg}
 	d.Cluster, d.Report = nobody{}, nobody{}
 	defer d.close()
@@ -45,7 +62,7 @@ func Uninstall(ctx context.Context, cfg Config) error {
 	}
 	d.upkeep.debts = &debts{engine: d.engine, spool: queue, settled: d.deleted, log: d.Log}
 	d.upkeep.debts.first(ctx)
-	if err := d.unused(); err != nil {
+	if err := errors.Join(d.unused(), d.noPatients()); err != nil {
 		return err
 	}
 	did, err := install.Uninstall(d.CNIConfDir, d.CNIBinDir)
@@ -57,6 +74,28 @@ func Uninstall(ctx context.Context, cfg Config) error {
 		d.Log.Warn("DELs that need plugins are left; the default network has them to clean up itself", "spool", queue.Dir(), "count", left)
 	}
 	return errors.Join(err, spoolErr)
+}
+
+// noPatients refuses while VFs are in quarantine: only the daemon tries to bring
+// them back, and remembers that they are not.
+func (d *daemon) noPatients() error {
+	var vfs []string
+	for _, e := range d.vfs.ward.Entries() {
+		vfs = append(vfs, e.VF.String()+" ("+e.Cause+")")
+	}
+	if len(vfs) == 0 {
+		return nil
+	}
+	return d.unlessForced(refusal.New("node "+d.NodeName, "VFs in quarantine", strings.Join(vfs, ", "), "none: let the daemon restore them, or uninstall with --force and leave them as they are"))
+}
+
+// unlessForced returns the refusal, or only logs it where --force was given.
+func (d *daemon) unlessForced(refused error) error {
+	if !d.Force {
+		return refused
+	}
+	d.Log.Warn("uninstalled all the same", "error", refused)
+	return nil
 }
 
 // unused refuses while pods have networks beside their default one.
@@ -76,12 +115,7 @@ func (d *daemon) unused() error {
 	}
 	slices.Sort(pods)
 	pods = slices.Compact(pods)
-	refused := refusal.New("node "+d.NodeName, "pods with networks of Tendril", strings.Join(pods, ", "), "none: delete or move them while the daemon runs, or uninstall with --force and leave their devices as they are")
-	if d.Force {
-		d.Log.Warn("uninstalled under running pods", "error", refused)
-		return nil
-	}
-	return refused
+	return d.unlessForced(refusal.New("node "+d.NodeName, "pods with networks of Tendril", strings.Join(pods, ", "), "none: delete or move them while the daemon runs, or uninstall with --force and leave their devices as they are"))
 }
 
 // nobody stands for the API server where there is nothing to ask or to tell.

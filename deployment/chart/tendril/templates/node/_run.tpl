@@ -83,8 +83,7 @@ containers:
       - {name: host-{{ $i }}, mountPath: {{ $path }}, readOnly: true, mountPropagation: HostToContainer}
       {{- end }}
 volumes:
-  # Both need not be there: the first is read again when it comes, the second at
-  # the daemon's start.
+  # Both need not be there, and are followed when they come and change.
   - name: config
     projected:
       sources:
