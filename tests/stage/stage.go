@@ -41,6 +41,9 @@ type Options struct {
 	Say func(format string, args ...any)
 	// Kubelet replaces top-level fields of the kubelets' configuration.
 	Kubelet map[string]any
+	// Bare leaves the installation to the caller: the nodes have the image, and the
+	// cluster the namespace and where its API server is.
+	Bare bool
 }
 
 // Up starts a cluster and installs Tendril on it.
@@ -61,19 +64,19 @@ func Up(ctx context.Context, o Options) (*Stage, error) {
 		return nil, err
 	}
 	s.Cluster = c
-	if err := s.install(ctx); err != nil {
+	if err := s.install(ctx, o.Bare); err != nil {
 		return nil, errors.Join(fmt.Errorf("install Tendril: %w", err), s.explain(), c.Close())
 	}
 	return s, nil
 }
 
-func (s *Stage) install(ctx context.Context) error {
+func (s *Stage) install(ctx context.Context, bare bool) error {
 	// What the daemon reads is there before the daemon: the kubelet looks for a
 	// ConfigMap again only after a while.
 	if out, err := s.Kubectl(ctx, "create", "namespace", "tendril-system"); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
-	if err := s.Apply(ctx, apiServer); err != nil {
+	if err := s.Apply(ctx, apiServer); err != nil || bare {
 		return err
 	}
 	if err := s.ApplyFiles(ctx, "deployment/examples/pools.yaml", "deployment/manifests/node.yaml"); err != nil {

@@ -7,6 +7,8 @@ terminationGracePeriodSeconds: 1
 initContainers:
   - name: uninstall
     {{- include "tendril.node.uninstaller" . | nindent 4 }}
+    # A refusal is then in the pod's status, for kubectl describe.
+    terminationMessagePolicy: FallbackToLogsOnError
     securityContext:
       privileged: true
       readOnlyRootFilesystem: true
