@@ -22,6 +22,7 @@ func TestOnTheCluster(t *testing.T) {
 	p.Scenes(t,
 		suite.Scene{Name: "PodsReachEachOtherOverEveryNetwork", Run: p.pods},
 		suite.Scene{Name: "Invariant5AddressesOverTwoNodes", Run: p.addresses},
+		suite.Scene{Name: "CommandLine", Run: p.commandLine},
 		suite.Scene{Name: "Invariant1NoPodWithoutTheDaemon", Run: p.daemonAway},
 		suite.Scene{Name: "Invariant9RefusalsReachThePod", Run: p.refusals},
 		suite.Scene{Name: "DaemonKilledUnderRunningPods", Run: p.daemonKilled},

@@ -53,6 +53,9 @@ func (e exit) Error() string {
 
 func (e exit) Unwrap() error { return e.err }
 
+// asExit reports whether err is one that only carries an exit code.
+func asExit(err error, e *exit) bool { return errors.As(err, e) && e.err == nil }
+
 func misused(format string, args ...any) error { return exit{Misused, fmt.Errorf(format, args...)} }
 
 // Run runs the command line and returns its exit code.
@@ -115,7 +118,7 @@ file cannot be read, 3 the cluster cannot be asked.`,
 	t.flags.AddFlags(root.PersistentFlags())
 	root.PersistentFlags().StringVar(&t.system, "system-namespace", "", "namespace of Tendril's own pods; empty finds them in any")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exit{Misused, err} })
-	root.AddCommand(t.explain(), t.status(), t.vfs(), t.ips(), t.plan(), t.doctor(), t.lint(), t.version())
+	root.AddCommand(t.explain(), t.status(), t.vfs(), t.ips(), t.plan(), t.doctor(), t.bundle(), t.lint(), t.version())
 	return root
 }
 
