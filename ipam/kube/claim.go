@@ -239,7 +239,7 @@ func (n *Node) crowd(ctx context.Context, p place) error {
 // size is the window for a claim: 1 where somebody starves, or is to be asked for
 // every slot.
 func (n *Node) size(b *v1alpha1.AddressBlock, key string, set ipam.RangeSet) int {
-	if n.Peer != nil {
+	if n.other() != nil {
 		return 1
 	}
 	now := time.Now()

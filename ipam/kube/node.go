@@ -84,6 +84,8 @@ type Node struct {
 	ipamClaims *IPAMClaims
 
 	uid atomic.Pointer[string]
+	// peer is Options.Peer, or what Alongside told.
+	peer atomic.Pointer[Peer]
 
 	mu sync.Mutex // guards the fields below
 	// cells has a lock for each block that is being worked on; spaces one for the
@@ -119,6 +121,7 @@ func New(config *rest.Config, o Options) (*Node, error) {
 		last: map[string]uint64{}, claims: map[string]int{},
 	}
 	n.Identify(o.UID)
+	n.Alongside(o.Peer)
 	return n, nil
 }
 
@@ -126,6 +129,12 @@ func New(config *rest.Config, o Options) (*Node, error) {
 // are claimed under it, and those in use taken over to it when they are next
 // looked at.
 func (n *Node) Identify(uid string) { n.uid.Store(&uid) }
+
+// Alongside is Options.Peer for one that is found later; nil is none. It has to be
+// told before the first Claim that it matters to.
+func (n *Node) Alongside(p Peer) { n.peer.Store(&p) }
+
+func (n *Node) other() Peer { return *n.peer.Load() }
 
 func isRefusal(err error) bool {
 	var r *refusal.Refusal

@@ -13,13 +13,14 @@ import (
 // granted returns the lowest count slots of free that the peer lets the node
 // have.
 func (n *Node) granted(ctx context.Context, p place, free ipam.Mask, count int) (picks ipam.Mask, err error) {
-	if n.Peer == nil {
+	peer := n.other()
+	if peer == nil {
 		return free.Lowest(count), nil
 	}
 	for free != 0 && picks.Count() < count {
 		one := free.Lowest(1)
 		free &^= one
-		ok, err := n.Peer.Take(ctx, p.space, p.cell.Addr(one.Slots()[0]))
+		ok, err := peer.Take(ctx, p.space, p.cell.Addr(one.Slots()[0]))
 		if err != nil {
 			n.give(p, picks)
 			return 0, err
@@ -35,13 +36,14 @@ func (n *Node) granted(ctx context.Context, p place, free ipam.Mask, count int) 
 // taken in the peer's eyes until the change-over is over: that keeps an address
 // from being used and gives none twice.
 func (n *Node) give(p place, m ipam.Mask) {
-	if n.Peer == nil {
+	peer := n.other()
+	if peer == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), n.Call)
 	defer cancel()
 	for _, i := range m.Slots() {
-		if err := n.Peer.Give(ctx, p.space, p.cell.Addr(i)); err != nil {
+		if err := peer.Give(ctx, p.space, p.cell.Addr(i)); err != nil {
 			n.Log.Warn("give an address back to the other allocator", "address", p.cell.Addr(i), "error", err)
 		}
 	}

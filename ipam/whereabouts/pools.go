@@ -4,7 +4,81 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/rest"
 )
+
+// DefaultNamespace is where whereabouts keeps its objects unless its configuration
+// says otherwise.
+const DefaultNamespace = "kube-system"
+
+// Find says whether the cluster has whereabouts' objects, and in which namespace:
+// that of the first pool, or the default one while there is none.
+func Find(ctx context.Context, config *rest.Config) (namespace string, found bool, err error) {
+	r, err := NewReservations(config, "", "")
+	if err != nil {
+		return "", false, err
+	}
+	data, err := r.client.Get().Resource("ippools").Param("limit", "1").Do(ctx).Raw()
+	if apierrors.IsNotFound(err) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, fmt.Errorf("look for pools of whereabouts: %w", err)
+	}
+	var page struct{ Items []Pool }
+	if err := json.Unmarshal(data, &page); err != nil {
+		return "", false, fmt.Errorf("decode IPPools of whereabouts: %w", err)
+	}
+	for _, p := range page.Items {
+		return p.Metadata.Namespace, true, nil
+	}
+	return DefaultNamespace, true, nil
+}
+
+// poolsFresh is how long what was read of the pools counts. Only allocations
+// without a reservation show there alone, and those are old ones.
+const poolsFresh = 10 * time.Second
+
+// allocated says whether a pool has a for somebody. A pool whose space cannot be
+// told counts for every space.
+func (r *Reservations) allocated(ctx context.Context, space string, a netip.Addr) (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.taken == nil || time.Since(r.read) > poolsFresh {
+		pools, err := r.Pools(ctx)
+		if err != nil {
+			return false, err
+		}
+		r.taken, r.read = index(pools), time.Now()
+	}
+	return r.taken[spaced{space, a}] || r.taken[spaced{anySpace, a}], nil
+}
+
+// spaced is an address of a space; anySpace is no name of one.
+type spaced struct {
+	space string
+	addr  netip.Addr
+}
+
+const anySpace = "*"
+
+func index(pools []Pool) map[spaced]bool {
+	out := map[spaced]bool{}
+	for _, p := range pools {
+		all, err := p.Addresses()
+		if err != nil {
+			all, _ = p.AddressesIn(anySpace)
+		}
+		for _, a := range all {
+			out[spaced{a.Space, a.Addr}] = true
+		}
+	}
+	return out
+}
 
 // Pools returns every IPPool of the namespace: what Tendril takes over. Those of
 // node slices are among them (see Pool.Addresses).

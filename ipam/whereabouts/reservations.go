@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"sync"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -20,6 +22,11 @@ type Reservations struct {
 	client    rest.Interface
 	namespace string
 	podRef    string
+
+	mu sync.Mutex // guards the fields below
+	// taken is what the pools had when they were read.
+	taken map[spaced]bool
+	read  time.Time
 }
 
 // NewReservations returns a client of the namespace in which whereabouts keeps
@@ -49,13 +56,18 @@ type reservation struct {
 
 const reservationResource = "overlappingrangeipreservations"
 
-// Take makes the reservation of an address this node's, and says whether it is.
+// Take makes the reservation of an address this node's, and says whether it is. One
+// that a pool has for a pod of whereabouts is that pod's, with a reservation or
+// without.
 func (r *Reservations) Take(ctx context.Context, space string, a netip.Addr) (bool, error) {
 	name := ReservationName(space, a)
 	out := reservation{APIVersion: "whereabouts.cni.cncf.io/v1alpha1", Kind: "OverlappingRangeIPReservation", Metadata: map[string]string{"name": name}}
 	out.Spec.PodRef = r.podRef
 	data, err := json.Marshal(out)
 	if err != nil {
+		return false, err
+	}
+	if old, err := r.allocated(ctx, space, a); err != nil || old {
 		return false, err
 	}
 	err = r.client.Post().Namespace(r.namespace).Resource(reservationResource).MaxRetries(0).Body(data).Do(ctx).Error()

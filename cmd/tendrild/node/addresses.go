@@ -10,7 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -52,8 +52,13 @@ type addresses struct {
 	*ipamkube.Node
 	name string
 	self metadata.Getter
-	// known says that the uid of the Node object is.
-	known atomic.Bool
+	// alongside looks for another allocator of the same addresses.
+	alongside func(context.Context) error
+
+	mu sync.Mutex // guards ready, and makes one call at a time prepare
+	// ready says that the uid of the Node object is known, and who else hands out
+	// addresses.
+	ready bool
 }
 
 // newAddresses needs d.rest, d.journal and d.reporter.
@@ -65,7 +70,7 @@ func (d *daemon) newAddresses() (*addresses, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make client for the Node object: %w", err)
 	}
-	a := &addresses{name: d.NodeName, self: client.Resource(corev1.SchemeGroupVersion.WithResource("nodes"))}
+	a := &addresses{name: d.NodeName, alongside: d.besideWhereabouts, self: client.Resource(corev1.SchemeGroupVersion.WithResource("nodes"))}
 	a.Node, err = ipamkube.New(d.rest, ipamkube.Options{Name: d.NodeName, Journal: ledger{d.journal}, Log: d.Log, Lost: d.addressLost})
 	return a, err
 }
@@ -73,12 +78,27 @@ func (d *daemon) newAddresses() (*addresses, error) {
 // Claim implements cni.Claimer. Without a Node object nothing is claimed: it would
 // be taken for that of a node that is gone.
 func (a *addresses) Claim(ctx context.Context, need *ipam.NeedSlots) error {
-	if !a.known.Load() {
-		if err := a.identify(ctx); err != nil {
-			return err
-		}
+	if err := a.prepare(ctx); err != nil {
+		return err
 	}
 	return a.Node.Claim(ctx, need)
+}
+
+// prepare finds out, once, what has to be known before the first claim.
+func (a *addresses) prepare(ctx context.Context) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ready {
+		return nil
+	}
+	if err := a.identify(ctx); err != nil {
+		return err
+	}
+	if err := a.alongside(ctx); err != nil {
+		return err
+	}
+	a.ready = true
+	return nil
 }
 
 // identify reads the uid of the Node object.
@@ -90,7 +110,6 @@ func (a *addresses) identify(ctx context.Context) error {
 		return fmt.Errorf("read node %s: %w", a.name, err)
 	}
 	a.Identify(string(node.UID))
-	a.known.Store(true)
 	return nil
 }
 
@@ -102,7 +121,12 @@ func (d *daemon) keepAddresses(ctx context.Context, g *errgroup.Group, fresh boo
 	}
 	g.Go(func() error { return d.slots.Run(ctx) })
 	g.Go(func() error {
-		d.repeat(ctx, identifyEvery, func() error { return d.slots.identify(ctx) })
+		d.repeat(ctx, identifyEvery, func() error {
+			if err := d.slots.prepare(ctx); err != nil {
+				return err
+			}
+			return d.slots.identify(ctx)
+		})
 		return nil
 	})
 	if fresh {

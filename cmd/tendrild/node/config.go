@@ -39,6 +39,9 @@ type Config struct {
 	// Displace has the configuration of Multus set aside when Tendril's own is
 	// installed; Uninstall puts it back.
 	Displace bool
+	// Whereabouts says in which namespace whereabouts, which still hands out addresses
+	// on other nodes, has its objects; "off" for nowhere, "auto" or empty to look.
+	Whereabouts string
 	// MultusSocket is the path of a socket for clients of the Multus daemon; empty
 	// for none.
 	MultusSocket string
