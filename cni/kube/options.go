@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/transport"
 )
 
 // Options say how hard the API server may be asked. The zero value has the
@@ -40,9 +41,15 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// limit returns a copy of config with the bounds of o.
+// limit returns a copy of config with the bounds of o. A token from a file is read
+// again as soon as the API server does not take it any more; by itself client-go
+// looks at the file once a minute, whatever it is answered.
 func (o Options) limit(config *rest.Config) *rest.Config {
 	c := rest.CopyConfig(config)
 	c.QPS, c.Burst, c.RateLimiter = o.QPS, o.Burst, nil
+	if file := c.BearerTokenFile; file != "" {
+		c.BearerTokenFile, c.BearerToken = "", ""
+		c.Wrap(transport.ResettableTokenSourceWrapTransport(transport.NewCachedFileTokenSource(file)))
+	}
 	return rest.AddUserAgent(c, "tendrild")
 }

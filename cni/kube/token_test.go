@@ -8,20 +8,22 @@ import (
 	authentication "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbac "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"github.com/tendril-cni/tendril/cni/kube"
 )
 
 // The kubelet writes a new token over the old one long before that ends; here the
-// old one ends at once, as after the signing key was changed. Neither the watches
-// nor what is written stop for longer than it takes to read the file again.
+// old one ends at once, as when the cluster's signing key was changed. Watches and
+// writes go on with the new one.
 func TestTokenIsRotated(t *testing.T) {
 	w := newWorld(t)
 	w.account("tendrild")
 	path := filepath.Join(t.TempDir(), "token")
-	w.token("tendrild", "first", path)
+	first := w.token("tendrild", "first", path)
 	w.config = &rest.Config{Host: w.config.Host, TLSClientConfig: w.config.TLSClientConfig, BearerTokenFile: path}
 	c := w.cache(kube.Options{})
 	r, _ := w.reporter(c, nil)
@@ -36,6 +38,7 @@ func TestTokenIsRotated(t *testing.T) {
 	if err := w.client.CoreV1().Secrets(w.namespace).Delete(t.Context(), "first", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	w.eventually("the end of the first token", func() bool { return w.refuses(first) })
 	after := w.create("after", node, nil)
 	if _, err := c.Pod(w.within(patience), w.namespace, "after", string(after.UID)); err != nil {
 		t.Fatal(err)
@@ -60,8 +63,20 @@ func (w *world) account(name string) {
 	}
 }
 
-// token writes a token that is good for as long as a Secret of that name is there.
-func (w *world) token(account, secret, path string) {
+// refuses says whether the API server does not know who comes with the token.
+func (w *world) refuses(token string) bool {
+	w.t.Helper()
+	client, err := kubernetes.NewForConfig(&rest.Config{Host: w.config.Host, TLSClientConfig: w.config.TLSClientConfig, BearerToken: token})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	_, err = client.CoreV1().Pods(w.namespace).List(w.t.Context(), metav1.ListOptions{})
+	return apierrors.IsUnauthorized(err)
+}
+
+// token writes a token that is good for as long as a Secret of that name is there,
+// and returns it.
+func (w *world) token(account, secret, path string) string {
 	w.t.Helper()
 	s, err := w.client.CoreV1().Secrets(w.namespace).Create(w.t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: secret}}, metav1.CreateOptions{})
 	if err != nil {
@@ -76,4 +91,5 @@ func (w *world) token(account, secret, path string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	return got.Status.Token
 }
