@@ -39,6 +39,7 @@ type cluster struct {
 	briefs   []*validate.Summary
 	gone     error
 	claimed  map[string]bool
+	keys     []string
 }
 
 func newCluster(definitions ...*nad.NetworkAttachmentDefinition) *cluster {
@@ -65,7 +66,9 @@ func (c *cluster) Network(_ context.Context, namespace, name string) (*nad.Netwo
 	}
 	return nil, c.gone
 }
-func (c *cluster) Facts() validate.Facts { return validate.Facts{Networks: known{c}, Complete: true} }
+func (c *cluster) Facts() validate.Facts {
+	return validate.Facts{Networks: known{c}, Complete: true, ResourceKeys: c.keys}
+}
 func (c *cluster) Claimed(string, *corev1.Pod, []string) map[string]bool {
 	return c.claimed
 }

@@ -34,7 +34,9 @@ func (w *world) make(resource schema.GroupVersionResource, text string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.t.Cleanup(func() { _ = objects.Resource(resource).Delete(context.Background(), o.GetName(), metav1.DeleteOptions{}) })
+	w.t.Cleanup(func() {
+		_ = objects.Resource(resource).Delete(context.Background(), o.GetName(), metav1.DeleteOptions{})
+	})
 	if status, has := o.Object["status"]; has {
 		made.Object["status"] = status
 		if _, err := objects.Resource(resource).UpdateStatus(w.t.Context(), made, metav1.UpdateOptions{}); err != nil {

@@ -72,6 +72,16 @@ func Plugins(ctx context.Context) (string, error) {
 	}.build(ctx)
 }
 
+// InjectorVersion is the release that the injector module requires.
+const InjectorVersion = "v1.9.0"
+
+// Injector builds the program that answers reviews as the network resources injector does, from cases
+// on its standard input, and returns its path.
+func Injector(ctx context.Context) (string, error) {
+	dir, err := module{name: "injector", packages: []string{"."}}.build(ctx)
+	return filepath.Join(dir, "injector"), err
+}
+
 // Pause builds the program that holds a pod's namespaces and returns its path.
 func Pause(ctx context.Context) (string, error) {
 	dir, err := module{name: "pause", packages: []string{"."}}.build(ctx)
