@@ -2,7 +2,6 @@ package cni
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -97,23 +96,21 @@ func (e *Engine) prepare(ctx context.Context, r Request) ([]Record, []Planned, e
 	records := make([]Record, len(plan))
 	for i, p := range plan {
 		records[i] = Record{Attachment: p.Attachment, Order: i, Phase: Intent}
-		if records[i].Prior, err = e.prior(ctx, r, p.Attachment); err != nil {
+		if err := e.prior(ctx, r, &records[i]); err != nil {
 			return nil, nil, fmt.Errorf("network %s: %w", p.Attachment.Network, err)
 		}
 	}
 	return records, plan, e.intend(ctx, r, "intent", records, plan)
 }
 
-// prior is what the driver has to say before anything is recorded; nothing for a
-// foreign network.
-func (e *Engine) prior(ctx context.Context, r Request, a Attachment) (json.RawMessage, error) {
-	d := e.Drivers[a.Kind]
-	if d == nil {
-		return nil, nil
+// prior notes in rec what its driver and its modifiers have to say before anything
+// is recorded; nothing for a foreign network.
+func (e *Engine) prior(ctx context.Context, r Request, rec *Record) error {
+	if e.Drivers[rec.Attachment.Kind] == nil {
+		return nil
 	}
 	start := time.Now()
-	note, err := d.Prior(ctx, a)
-	return note, r.step(StepPrior, &a, start, err)
+	return r.step(StepPrior, &rec.Attachment, start, e.note(ctx, r.Netns, rec))
 }
 
 // queue waits for the call's turn on its container and returns the function that
@@ -225,7 +222,7 @@ func (e *Engine) take(tx *journal.Tx, a *Attachment, p Planned) error {
 	}
 	a.Vouched = a.Vouched && len(a.Suspect) == 0
 	a.Routes = routes(lease, a.Addresses)
-	return nil
+	return e.complete(a, lease.DNS)
 }
 
 // attachAll attaches in order and records the completion of all in one
@@ -257,9 +254,8 @@ func (e *Engine) attach(ctx context.Context, r Request, rec *Record) error {
 // make has the driver, or the plugins, make the interface.
 func (e *Engine) make(ctx context.Context, r Request, rec *Record) (err error) {
 	a := rec.Attachment
-	if d := e.Drivers[a.Kind]; d != nil {
-		rec.Link, err = d.Attach(ctx, r.Netns, *rec)
-		return err
+	if e.Drivers[a.Kind] != nil {
+		return e.attachNative(ctx, r.Netns, rec)
 	}
 	e.prepareInfo(a)
 	rec.Result, err = e.Delegate.Add(ctx, r.Run, a)

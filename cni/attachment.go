@@ -106,6 +106,9 @@ type Attachment struct {
 	Claim  string      `json:"claim,omitempty"`
 	Routes []Route     `json:"routes,omitempty"`
 	DNS    netconf.DNS `json:"dns,omitzero"`
+	// Leased says that the addresses come from the network's own servers, through
+	// the interface once it is there (ipam type dhcp).
+	Leased bool `json:"leased,omitempty"`
 	// Gateways are the pod's default routes that this attachment provides, at
 	// most one a family over all attachments of a pod.
 	Gateways []netip.Addr `json:"gateways,omitempty"`
@@ -134,10 +137,15 @@ type Record struct {
 	// Prior is the driver's own note of what Attach changes and Detach gives
 	// back. Only the driver that wrote it reads it.
 	Prior json.RawMessage `json:"prior,omitempty"`
+	// Notes are the same of the later plugins of a native chain, one each.
+	Notes []json.RawMessage `json:"notes,omitempty"`
 	// Link and Result are set once attached. Result is the CNI result of a
 	// foreign chain, in version 1.0 or later.
 	Link   Link            `json:"link,omitzero"`
 	Result json.RawMessage `json:"result,omitempty"`
+	// Host are the links on the host that the CNI result names: a bridge, the
+	// host's end of a pair, and what else the kind has.
+	Host []Link `json:"host,omitempty"`
 	// DeviceInfo is the device-info specification's object, set once attached.
 	DeviceInfo json.RawMessage `json:"deviceInfo,omitempty"`
 	// Displaced is the note of DefaultRoutes.Prior about the default routes that

@@ -162,7 +162,8 @@ func (e *Engine) replace(ctx context.Context, r Request, ns *os.File, seen Recor
 	if err := e.detach(ctx, r, ns, rec); err != nil {
 		return err
 	}
-	if rec.Prior, err = e.prior(ctx, r, rec.Attachment); err != nil {
+	r.Netns = ns
+	if err := e.prior(ctx, r, &rec); err != nil {
 		return err
 	}
 	rec.Phase = Plugging

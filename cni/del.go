@@ -45,7 +45,7 @@ func (e *Engine) delUnknown(ctx context.Context, r Request) error {
 		return nil
 	}
 	network, err := c.network()
-	if err != nil || network.Native() {
+	if err != nil || primaryNative(network) {
 		return err // without a record there is nothing of ours
 	}
 	w := Wanted{ContainerID: r.ContainerID, IfName: r.IfName, Netns: Netns{Path: r.NetnsPath}, CNIArgs: cniArgs(r), Pod: r.pod()}
@@ -124,8 +124,8 @@ func (e *Engine) detach(ctx context.Context, r Request, ns *os.File, rec Record)
 // unmake has the driver, or the plugins, remove the interface.
 func (e *Engine) unmake(ctx context.Context, r Request, ns *os.File, rec Record) error {
 	a := rec.Attachment
-	if d := e.Drivers[a.Kind]; d != nil {
-		if err := d.Detach(ctx, ns, rec); err != nil {
+	if e.Drivers[a.Kind] != nil {
+		if err := e.detachNative(ctx, ns, rec); err != nil {
 			return err
 		}
 		return e.restore(ctx, ns, rec)
@@ -142,8 +142,10 @@ func (e *Engine) unmake(ctx context.Context, r Request, ns *os.File, rec Record)
 }
 
 // sweep takes a shortcut for what many records have in common. Whatever becomes
-// of it, each record is detached on its own afterwards.
+// of it, each record is detached on its own afterwards. Interfaces that something
+// has to be taken from first are not swept.
 func (e *Engine) sweep(ctx context.Context, r Request, ns *os.File, records []Record) {
+	records = filter(slices.Clone(records), Record.plain)
 	if e.Sweep == nil || len(records) < 2 {
 		return
 	}

@@ -53,7 +53,9 @@ type Verbs interface {
 type Options struct {
 	Journal *journal.Journal
 	// Drivers by kind.
-	Drivers    map[string]Driver
+	Drivers map[string]Driver
+	// Modifiers by the type of their plugin.
+	Modifiers  map[string]Modifier
 	Delegate   Delegate
 	Cluster    Cluster
 	Devices    Devices
@@ -77,6 +79,8 @@ type Options struct {
 	Flat func() (json.RawMessage, error)
 	// Flights records how calls go; nil for none.
 	Flights Flights
+	// Leases serves the ipam type dhcp.
+	Leases Leases
 	// BootID is the kernel's id of this boot (/proc/sys/kernel/random/boot_id).
 	BootID string
 	Log    *slog.Logger

@@ -90,10 +90,10 @@ func (w warner) Warned(_ cni.PodRef, text string) { w.node.warned = append(w.nod
 func someone(t *testing.T, namespace string, annotations map[string]string) *node {
 	w := newWorld(t)
 	for ref, config := range map[string]string{
-		"blue/own":          `{"type":"bridge"}`,
-		"red/theirs":        `{"type":"bridge"}`,
-		"default/global":    `{"type":"bridge"}`,
-		"kube-system/infra": `{"name":"infra0","type":"bridge"}`,
+		"blue/own":          `{"type":"ptp"}`,
+		"red/theirs":        `{"type":"ptp"}`,
+		"default/global":    `{"type":"ptp"}`,
+		"kube-system/infra": `{"name":"infra0","type":"ptp"}`,
 		"blue/ondisk":       ` `,
 	} {
 		ns, name, _ := strings.Cut(ref, "/")
@@ -101,7 +101,7 @@ func someone(t *testing.T, namespace string, annotations map[string]string) *nod
 	}
 	w.pods[namespace+"/p"] = cni.Pod{PodRef: cni.PodRef{Namespace: namespace, Name: "p", UID: "u1"}, Annotations: annotations}
 	return &node{world: w, disk: map[string]string{
-		"ondisk": `{"name":"ondisk","type":"bridge"}`, "sidecar": `{"name":"sidecar","type":"bridge"}`,
+		"ondisk": `{"name":"ondisk","type":"ptp"}`, "sidecar": `{"name":"sidecar","type":"ptp"}`,
 		"/etc/x.conflist": `{"name":"x0","plugins":[{"type":"ptp"}]}`,
 	}}
 }

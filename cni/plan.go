@@ -2,6 +2,7 @@ package cni
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -92,7 +93,8 @@ func (p *planner) choose(i int, c Choice) (Planned, error) {
 	if err != nil {
 		return Planned{}, refusal.Name(err, c.object())
 	}
-	warnings, err := servable(c, network)
+	own := network.Native() && (i > 0 || primaryNative(network))
+	warnings, err := servable(c, network, own)
 	if err != nil {
 		return Planned{}, refusal.Name(err, c.Where)
 	}
@@ -105,6 +107,9 @@ func (p *planner) choose(i int, c Choice) (Planned, error) {
 	}
 	a := p.wanted.attachment(network, ifName)
 	a.Network, a.MAC, a.Default = c.name(network), c.Element.MAC, i == 0
+	if !own {
+		a.Kind = KindExec
+	}
 	if c.Asked {
 		a.Selection = &c.Element
 	}
@@ -165,13 +170,13 @@ func (p *planner) device(a *Attachment, c Choice) error {
 }
 
 // servable refuses what is asked for and would be dropped in silence, and warns
-// of what only CNI_ARGS carry.
-func servable(c Choice, n netconf.Network) (warnings []string, err error) {
+// of what only CNI_ARGS carry. own says that n is served in process.
+func servable(c Choice, n netconf.Network, own bool) (warnings []string, err error) {
 	e := c.Element
-	if missing := undeclared(e, n); len(missing) > 0 {
+	if missing := undeclared(e, n, own); len(missing) > 0 {
 		return nil, refusal.New("", missing[0], "set", fmt.Sprintf("only with a network that declares the capability; %s does not declare %s", c.described(), strings.Join(missing, ", ")))
 	}
-	if n.Native() {
+	if own {
 		return nil, nil
 	}
 	for _, capability := range netconf.Undeclared(n, e) {
@@ -183,10 +188,10 @@ func servable(c Choice, n netconf.Network) (warnings []string, err error) {
 // undeclared returns the capabilities asked for that nothing serves. The native
 // kinds take addresses and MACs whether or not the network says so, as their
 // reference plugins and some others do through CNI_ARGS.
-func undeclared(e netconf.Element, n netconf.Network) []string {
+func undeclared(e netconf.Element, n netconf.Network, own bool) []string {
 	var out []string
 	for _, c := range netconf.Undeclared(n, e) {
-		if n.Native() && (c == "ips" || c == "mac" && kindOf(n) != KindIpvlan) || netconf.ReadsArgs(n, c) {
+		if own && (c == "ips" || c == "mac" && kindOf(n) != KindIpvlan) || netconf.ReadsArgs(n, c) {
 			continue
 		}
 		out = append(out, c)
@@ -200,6 +205,13 @@ func kindOf(n netconf.Network) string {
 	}
 	return KindExec
 }
+
+// ipamDHCP is the ipam type whose addresses come once the interface is there.
+const ipamDHCP = "dhcp"
+
+// macOfParent reports whether links of the kind are made with the hardware
+// address of the link that they ride on.
+func macOfParent(kind string) bool { return kind == KindIpvlan || kind == KindVlan }
 
 // native completes the plan of an attachment that a Driver serves. e is what the
 // pod asks for, if it does.
@@ -216,6 +228,13 @@ func (w Wanted) native(a Attachment, e netconf.Element) (Planned, error) {
 	asked, err := netconf.AskedIPs(a.Config.Plugins[0], e)
 	if err != nil {
 		return Planned{}, err
+	}
+	if a.Config = netconf.WithMAC(a.Config, a.MAC); a.Config.Tunes() && macOfParent(a.Kind) {
+		a.MAC = "" // it is for tuning to set
+	}
+	if kind == ipamDHCP {
+		one, err := leased(a, asked)
+		return one, errors.Join(err, noClaim(e, kind))
 	}
 	if kind == "" {
 		if len(asked) > 0 {

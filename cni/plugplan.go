@@ -200,8 +200,7 @@ func (e *Engine) prepareMore(ctx context.Context, r Request, c comparison, plan 
 	records := make([]Record, len(plan))
 	for i, p := range plan {
 		records[i] = Record{Attachment: p.Attachment, Order: positions[i], Phase: Plugging}
-		var err error
-		if records[i].Prior, err = e.prior(ctx, r, p.Attachment); err != nil {
+		if err := e.prior(ctx, r, &records[i]); err != nil {
 			return nil, fmt.Errorf("network %s: %w", p.Attachment.Network, err)
 		}
 	}

@@ -26,9 +26,10 @@ type failed struct {
 	cause error
 }
 
-// quarantines reports whether r's device can be left to the quarantine.
+// quarantines reports whether r's device can be left to the quarantine, which
+// knows VFs alone.
 func (e *Engine) quarantines(r Record) bool {
-	return e.Quarantine != nil && r.Attachment.Device != "" && e.Drivers[r.Attachment.Kind] != nil
+	return e.Quarantine != nil && r.Attachment.Device != "" && r.Attachment.Kind == KindSriov && e.Drivers[KindSriov] != nil
 }
 
 // admit stores the entries of devices whose records go in the same transaction.

@@ -32,7 +32,7 @@ func (e *Engine) nativeDefault(ctx context.Context) bool {
 		return false
 	}
 	n, err := c.network()
-	return err == nil && n.Native()
+	return err == nil && primaryNative(n)
 }
 
 // NeedsRuntime reports whether err, of Redeem, Plug or Audit, says that a plugin

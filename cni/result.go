@@ -48,15 +48,16 @@ func resultOf(rec Record) (*current.Result, error) {
 
 func nativeResult(rec Record) *current.Result {
 	a := rec.Attachment
+	before, after := onHost(rec.Host)
 	res := &current.Result{
 		CNIVersion: current.ImplementedSpecVersion,
-		Interfaces: []*current.Interface{{
+		Interfaces: slices.Concat(before, []*current.Interface{{
 			Name: rec.Link.Name, Mac: rec.Link.MAC, Mtu: rec.Link.MTU, Sandbox: a.Netns.Path, PciID: rec.Link.PCI,
-		}},
+		}}, after),
 		DNS: types.DNS(a.DNS),
 	}
 	for _, ad := range a.Addresses {
-		index := 0
+		index := len(before)
 		ip := &current.IPConfig{Interface: &index, Address: ipNet(ad.Prefix)}
 		if ad.Gateway.IsValid() {
 			ip.Gateway = ad.Gateway.AsSlice()
@@ -71,6 +72,20 @@ func nativeResult(rec Record) *current.Result {
 		res.Routes = append(res.Routes, out)
 	}
 	return res
+}
+
+// onHost are the links on the host as a result has them: bridge and port before
+// the pod's interface, the gateway's own after it.
+func onHost(links []Link) (before, after []*current.Interface) {
+	for i, l := range links {
+		in := &current.Interface{Name: l.Name, Mac: l.MAC}
+		if i < 2 {
+			before = append(before, in)
+		} else {
+			after = append(after, in)
+		}
+	}
+	return before, after
 }
 
 func ipNet(p netip.Prefix) net.IPNet {

@@ -72,11 +72,8 @@ func (e *Engine) check(ctx context.Context, r Request, ns *os.File, rec Record) 
 	if rec.Phase != Attached {
 		return fmt.Errorf("it is not attached (%s)", rec.Phase)
 	}
-	if d := e.Drivers[a.Kind]; d != nil {
-		if c, ok := d.(Checker); ok {
-			return c.Check(ctx, ns, rec)
-		}
-		return nil
+	if e.Drivers[a.Kind] != nil {
+		return e.checkNative(ctx, ns, rec)
 	}
 	verbs, ok := e.Delegate.(Verbs)
 	if !ok {
@@ -109,7 +106,7 @@ func (e *Engine) Available(ctx context.Context, r Request) error {
 		return unavailable("no default network", err)
 	}
 	verbs, ok := e.Delegate.(Verbs)
-	if !ok || r.Run == nil || network.Native() {
+	if !ok || r.Run == nil || primaryNative(network) {
 		return nil
 	}
 	if err := verbs.Status(ctx, r.Run, network); err != nil {
@@ -205,7 +202,7 @@ func (e *Engine) forwardGC(ctx context.Context, r Request, valid []types.GCAttac
 	var errs []error
 	if c, err := e.primary(ctx); err == nil {
 		n, err := c.network()
-		if errs = append(errs, err); err == nil && !n.Native() {
+		if errs = append(errs, err); err == nil && !primaryNative(n) {
 			networks[n.Name] = n
 			list[n.Name] = union(list[n.Name], valid)
 		}

@@ -32,7 +32,7 @@ type driver struct {
 	// complete adds what the kind makes of the leased addresses.
 	complete func(cni.Attachment) (cni.Attachment, error)
 	// host returns the links on the host that the result names first.
-	host func(cni.Record) ([]netns.Link, error)
+	host func(cni.Record) ([]cni.Link, error)
 }
 
 func (d driver) plugin() plugin {

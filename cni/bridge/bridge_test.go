@@ -40,7 +40,17 @@ func attachment(t *testing.T, conf string, addresses ...string) (cni.Attachment,
 			}
 		}
 	})
-	return with(netnstest.Attachment("bridge", fmt.Sprintf(conf, name)), addresses...), name
+	return complete(t, with(netnstest.Attachment("bridge", fmt.Sprintf(conf, name)), addresses...)), name
+}
+
+// complete is what the callers of the driver do before they record.
+func complete(t *testing.T, a cni.Attachment) cni.Attachment {
+	t.Helper()
+	a, err := driver().Completed(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
 }
 
 func with(a cni.Attachment, addresses ...string) cni.Attachment {
@@ -195,7 +205,7 @@ func TestGatewayInTheWay(t *testing.T) {
 	d := driver()
 	a, name := attachment(t, `{"bridge":"%s","isGateway":true}`, "10.4.0.5/24")
 	netnstest.MustAttach(t, d, netnstest.Pod(t), a)
-	b := with(netnstest.Attachment("bridge", fmt.Sprintf(`{"bridge":"%s","isGateway":true}`, name)), "10.5.0.5/24")
+	b := complete(t, with(netnstest.Attachment("bridge", fmt.Sprintf(`{"bridge":"%s","isGateway":true}`, name)), "10.5.0.5/24"))
 	pod := netnstest.Pod(t)
 	r, err := netnstest.Attach(d, pod, b)
 	netnstest.Refused(t, err, "ipam gateway", "10.5.0.1/24", "10.4.0.1/24", "forceAddress")
@@ -204,7 +214,7 @@ func TestGatewayInTheWay(t *testing.T) {
 	}
 	netnstest.Absent(t, netnstest.Handle(t, pod), "net1")
 
-	b = with(netnstest.Attachment("bridge", fmt.Sprintf(`{"bridge":"%s","isGateway":true,"forceAddress":true}`, name)), "10.5.0.5/24")
+	b = complete(t, with(netnstest.Attachment("bridge", fmt.Sprintf(`{"bridge":"%s","isGateway":true,"forceAddress":true}`, name)), "10.5.0.5/24"))
 	netnstest.MustAttach(t, d, netnstest.Pod(t), b)
 	host := netnstest.Handle(t, nil)
 	addrs, err := host.AddrList(netnstest.Link(t, host, name), netlink.FAMILY_V4)
@@ -233,8 +243,8 @@ func TestSixtyFourPodsMakeOneBridge(t *testing.T) {
 	}
 	var g sync.WaitGroup
 	for i, pod := range pods {
+		b := complete(t, with(a, fmt.Sprintf("10.6.0.%d/24", i+2)))
 		g.Go(func() {
-			b := with(a, fmt.Sprintf("10.6.0.%d/24", i+2))
 			b.ContainerID = fmt.Sprint("c", i)
 			r, err := netnstest.Attach(d, pod, b)
 			if err != nil {

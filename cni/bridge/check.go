@@ -27,7 +27,6 @@ func (d *Driver) Check(ctx context.Context, ns *os.File, r cni.Record) error {
 	if conf.Down {
 		return err
 	}
-	r.Attachment = Complete(r.Attachment, conf)
 	c := stacked.Child{Object: stacked.Object(r.Attachment), Kind: "veth", InPod: true, Routes: r.Attachment.Routes}
 	return errors.Join(err, c.Check(ctx, ns, r))
 }

@@ -85,7 +85,6 @@ func (d *Driver) attach(ctx context.Context, ns *os.File, h *netlink.Handle, con
 	if err != nil {
 		return netns.Link{}, err
 	}
-	a = Complete(a, conf)
 	conn, err := netns.Dial(ns)
 	if err != nil {
 		return netns.Link{}, err
@@ -140,7 +139,7 @@ func (d *Driver) Detach(ctx context.Context, ns *os.File, r cni.Record) error {
 
 // HostLinks returns the links on the host that a CNI result names before the
 // pod's own: the bridge, the port, and the gateway's VLAN device if there is one.
-func (d *Driver) HostLinks(r cni.Record) ([]netns.Link, error) {
+func (d *Driver) HostLinks(r cni.Record) ([]cni.Link, error) {
 	conf, err := parse(r.Attachment)
 	if err != nil {
 		return nil, err
@@ -154,13 +153,13 @@ func (d *Driver) HostLinks(r cni.Record) ([]netns.Link, error) {
 	if conf.Gateway && conf.VLAN != 0 {
 		names = append(names, vlanName(conf))
 	}
-	var out []netns.Link
+	var out []cni.Link
 	for _, name := range names {
 		l, err := conn.LinkByName(name)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, l)
+		out = append(out, cni.Link{Name: l.Name, Index: l.Index, MAC: l.MAC, MTU: l.MTU})
 	}
 	return out, nil
 }

@@ -40,8 +40,9 @@ func Complete(a cni.Attachment, conf netconf.Bridge) cni.Attachment {
 	return a
 }
 
-// Completed is Complete with the attachment's own configuration, for callers
-// that record and report what the pod gets.
+// Completed is Complete with the attachment's own configuration. Whoever attaches
+// does it once the addresses are known, and records what comes out: Attach and
+// Check take the addresses and routes as they are.
 func (d *Driver) Completed(a cni.Attachment) (cni.Attachment, error) {
 	conf, err := parse(a)
 	if err != nil {

@@ -32,7 +32,7 @@ func (d *Driver) Check(ctx context.Context, ns *os.File, r cni.Record) error {
 	}
 	err = conn.Check(netns.Expected{
 		Owner: netns.Owner{Name: r.Attachment.IfName, Kind: n.Device.Kind, Mark: mark(r.Attachment), Index: r.Link.Index},
-		MAC:   r.Link.MAC, MTU: r.Link.MTU, ParentDev: n.Device.Dev, Addresses: r.Attachment.Addresses, Routes: r.Attachment.Routes,
+		MAC:   r.Link.MAC, MTU: r.Link.MTU, ParentDev: n.Device.Dev, Addresses: r.Attachment.Addresses, Routes: r.Attachment.Routes, AnyTable: r.Rerouted(),
 	})
 	return errors.Join(err, conn.Close())
 }

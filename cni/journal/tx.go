@@ -18,6 +18,8 @@ const (
 	Allocations = "allocations"
 	// VFs holds what VF provisioning and quarantine keep.
 	VFs = "vfs"
+	// Leases holds what package dhcp keeps, by the client's name.
+	Leases = "leases"
 )
 
 const (
@@ -46,7 +48,7 @@ type KV interface {
 }
 
 func prepare(tx *bolt.Tx) error {
-	for _, name := range []string{recordsBucket, metaBucket, Addresses, Devices, Allocations, VFs} {
+	for _, name := range []string{recordsBucket, metaBucket, Addresses, Devices, Allocations, VFs, Leases} {
 		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 			return fmt.Errorf("bucket %s: %w", name, err)
 		}

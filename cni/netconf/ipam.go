@@ -11,10 +11,11 @@ const (
 	ipamHostLocal   = "host-local"
 	ipamWhereabouts = "whereabouts"
 	ipamTendril     = "tendril"
+	ipamDHCP        = "dhcp"
 )
 
 // served are the types of ipam that are served in process; "" is none at all.
-var served = []string{"", ipamStatic, ipamHostLocal, ipamWhereabouts, ipamTendril}
+var served = []string{"", ipamStatic, ipamHostLocal, ipamWhereabouts, ipamTendril, ipamDHCP}
 
 // DNS is the dns object of CNI results and configurations.
 type DNS struct {

@@ -117,24 +117,14 @@ func (p *Plugin) declare(capability string) {
 	p.Capabilities[capability] = true
 }
 
-// Types that Tendril serves in process.
-const (
-	typeSriov   = "sriov"
-	typeMacvlan = "macvlan"
-	typeIpvlan  = "ipvlan"
-)
-
-// Native reports whether n can be served in process: exactly one plugin, of
-// type sriov, macvlan or ipvlan, whose ipam is absent, empty, or of type static,
-// host-local, whereabouts or tendril. Anything else has to be executed. Native does not validate: a
-// native network may still be refused by the parser of its type.
+// Native reports whether n can be served in process: a link of a kind that
+// Tendril makes itself, and after it, in a chain, only plugins that Tendril is
+// itself (tuning, sbr, vrf); with an ipam that is absent, empty, or of type
+// static, host-local, dhcp, whereabouts or tendril. Anything else has to be
+// executed, all of it. Native does not validate: a native network may still be
+// refused by the parser of its types.
 func (n Network) Native() bool {
-	if len(n.Plugins) != 1 {
-		return false
-	}
-	switch n.Plugins[0].Type {
-	case typeSriov, typeMacvlan, typeIpvlan:
-	default:
+	if !n.ownPlugins() {
 		return false
 	}
 	_, kind, err := ParseIPAM(n.Plugins[0])

@@ -21,6 +21,8 @@ type Expected struct {
 	MTU       int
 	Addresses []cni.Address
 	Routes    []cni.Route
+	// AnyTable takes the routes in whatever table they are.
+	AnyTable bool
 }
 
 // Check compares a link with what it should be, and changes nothing. The error
@@ -49,7 +51,7 @@ func (c *Conn) Check(want Expected) error {
 	if want.ParentDev != "" && l.ParentDev != "" && l.ParentDev != want.ParentDev {
 		different("device", l.ParentDev, want.ParentDev)
 	}
-	return errors.Join(append(errs, c.checkAddresses(l, want.Addresses), c.checkRoutes(l, want.Routes))...)
+	return errors.Join(append(errs, c.checkAddresses(l, want.Addresses), c.checkRoutes(l, want.Routes, want.AnyTable))...)
 }
 
 func (c *Conn) checkAddresses(l Link, want []cni.Address) error {
@@ -88,7 +90,7 @@ func (c *Conn) addresses(index int) ([]netip.Prefix, error) {
 	return found, err
 }
 
-func (c *Conn) checkRoutes(l Link, want []cni.Route) error {
+func (c *Conn) checkRoutes(l Link, want []cni.Route, anyTable bool) error {
 	have := map[uint8][]Route{}
 	var errs []error
 	for _, r := range want {
@@ -99,7 +101,7 @@ func (c *Conn) checkRoutes(l Link, want []cni.Route) error {
 				return err
 			}
 		}
-		if !slices.ContainsFunc(have[family], func(h Route) bool { return h.is(r, l.Index) }) {
+		if !slices.ContainsFunc(have[family], func(h Route) bool { return h.is(r, l.Index, anyTable) }) {
 			errs = append(errs, fmt.Errorf("route %s via %v is not there", r.Dst, r.Via))
 		}
 	}
@@ -107,11 +109,11 @@ func (c *Conn) checkRoutes(l Link, want []cni.Route) error {
 }
 
 // is reports whether h is the route r through the link.
-func (h Route) is(r cni.Route, index int) bool {
+func (h Route) is(r cni.Route, index int, anyTable bool) bool {
 	table := unix.RT_TABLE_MAIN
 	if r.Table != nil {
 		table = *r.Table
 	}
-	return h.Index == index && h.Table == table && h.Via == r.Via.Unmap() &&
+	return h.Index == index && (anyTable || h.Table == table) && h.Via == r.Via.Unmap() &&
 		h.Dst == netip.PrefixFrom(r.Dst.Addr().Unmap(), r.Dst.Bits()).Masked()
 }

@@ -61,7 +61,7 @@ func (d *Driver) checkPod(ns *os.File, r cni.Record, p prior) error {
 	a := r.Attachment
 	err = pod.Check(netns.Expected{
 		Owner:     netns.Owner{Name: a.IfName, Mark: markOf(r), Index: r.Link.Index},
-		ParentDev: p.VF.String(), MAC: r.Link.MAC, MTU: r.Link.MTU, Addresses: a.Addresses, Routes: a.Routes,
+		ParentDev: p.VF.String(), MAC: r.Link.MAC, MTU: r.Link.MTU, Addresses: a.Addresses, Routes: a.Routes, AnyTable: r.Rerouted(),
 	})
 	return errors.Join(err, pod.Close())
 }

@@ -22,10 +22,8 @@ import (
 	"github.com/tendril-cni/tendril/cni/deviceinfo"
 	"github.com/tendril-cni/tendril/cni/flight"
 	"github.com/tendril-cni/tendril/cni/inspect"
-	"github.com/tendril-cni/tendril/cni/ipvlan"
 	"github.com/tendril-cni/tendril/cni/journal"
 	"github.com/tendril-cni/tendril/cni/kube"
-	"github.com/tendril-cni/tendril/cni/macvlan"
 	"github.com/tendril-cni/tendril/cni/netns"
 	"github.com/tendril-cni/tendril/cni/netns/stacked"
 	"github.com/tendril-cni/tendril/cni/rpc"
@@ -73,6 +71,7 @@ type daemon struct {
 	vfs       *vfs
 	slots     *addresses // nil without Kubernetes
 	kubelet   *podresources.Client
+	leases    leases
 	serving   atomic.Bool
 	started   time.Time
 	upkeep    *upkeep // set by resume
@@ -117,6 +116,7 @@ func (d *daemon) open() (err error) {
 		return err
 	}
 	d.flights = flight.New(flight.Options{File: d.failures(), Log: d.Log})
+	d.leases = newLeases(d.journal, d.Log)
 	d.engine = d.newEngine(boot)
 	return nil
 }
@@ -164,6 +164,7 @@ func (d *daemon) newEngine(boot string) *cni.Engine {
 	return cni.New(cni.Options{
 		Journal:    d.journal,
 		Drivers:    d.drivers(),
+		Modifiers:  d.modifiers(),
 		Delegate:   delegate.New(d.resultCache()),
 		Cluster:    d.Cluster,
 		Devices:    devices{kubelet: d.kubelet, allocations: d.offer.plugin.Allocations(), log: d.Log},
@@ -176,6 +177,7 @@ func (d *daemon) newEngine(boot string) *cni.Engine {
 		Prober:     prober{},
 		Flat:       d.flat,
 		Flights:    d.flights,
+		Leases:     d.leases,
 		BootID:     boot,
 		Log:        d.Log,
 
@@ -186,13 +188,6 @@ func (d *daemon) newEngine(boot string) *cni.Engine {
 		DeviceInfo:    deviceinfo.New(cni.DeviceInfoDir),
 		Sweep:         stacked.Sweep,
 	})
-}
-
-// drivers are the kinds that are served in process.
-func (d *daemon) drivers() map[string]cni.Driver {
-	return map[string]cni.Driver{
-		cni.KindSriov: d.vfs.driver, cni.KindMacvlan: macvlan.New(d.Log), cni.KindIpvlan: ipvlan.New(d.Log),
-	}
 }
 
 func (d *daemon) ready() error {
@@ -240,6 +235,13 @@ func (d *daemon) serve(ctx context.Context, g *errgroup.Group) error {
 	fresh, err := d.fresh()
 	if err != nil {
 		return err
+	}
+	records, err := d.engine.Records()
+	if err != nil {
+		return err
+	}
+	if err := d.leases.resume(d.journal, records); err != nil {
+		return fmt.Errorf("resume leases: %w", err)
 	}
 	if err := d.engine.Recover(ctx); err != nil {
 		return fmt.Errorf("recover: %w", err)
@@ -305,6 +307,9 @@ func logged(log *slog.Logger, what, dir string) func(changed bool, err error) er
 
 // close ends what open began, in reverse.
 func (d *daemon) close() {
+	if d.leases.keeper != nil {
+		d.leases.keeper.Close()
+	}
 	if d.kubelet != nil {
 		_ = d.kubelet.Close()
 	}

@@ -121,6 +121,7 @@ func (d *daemon) deleted(container string) {
 // keep starts what keeps the node right once the socket is served.
 func (d *daemon) keep(ctx context.Context, g *errgroup.Group) {
 	g.Go(func() error { return d.upkeep.debts.run(ctx) })
+	g.Go(func() error { return d.watchParents(ctx) })
 	if d.Shim != "" {
 		g.Go(func() error { return d.guard().Run(ctx) })
 	}

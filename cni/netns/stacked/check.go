@@ -24,7 +24,7 @@ func (c Child) Check(ctx context.Context, ns *os.File, r cni.Record) error {
 		return err
 	}
 	err = conn.Check(netns.Expected{
-		Owner: owner(r, c.Kind), MAC: r.Link.MAC, MTU: r.Link.MTU, Addresses: r.Attachment.Addresses, Routes: c.Routes,
+		Owner: owner(r, c.Kind), MAC: r.Link.MAC, MTU: r.Link.MTU, Addresses: r.Attachment.Addresses, Routes: c.Routes, AnyTable: r.Rerouted(),
 	})
 	return errors.Join(err, conn.Close(), c.checkParent(r))
 }

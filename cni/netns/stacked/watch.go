@@ -226,7 +226,8 @@ func Mend(ctx context.Context, ns *os.File, d cni.Driver, f Finding) (cni.Record
 		if err != nil {
 			return r, err
 		}
-		again := cni.Record{Attachment: a, Order: r.Order, Phase: r.Phase, Prior: prior}
+		again := r
+		again.Attachment, again.Prior, again.Link = a, prior, cni.Link{}
 		if again.Link, err = d.Attach(ctx, ns, again); err != nil {
 			return r, err
 		}
