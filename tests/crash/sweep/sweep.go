@@ -20,9 +20,10 @@ type Sweep struct {
 // steps are all steps of the journal in ADD and DEL.
 var steps = []string{"before intent", "after intent", "before attached", "after attached", "before detached", "after detached"}
 
-// JournalSteps kills the daemon right before and right after each transaction.
-func (s Sweep) JournalSteps(t *testing.T) {
-	for _, step := range steps {
+// JournalSteps kills the daemon right before and right after each transaction, and
+// at the further points that the networks of this pod have.
+func (s Sweep) JournalSteps(t *testing.T, more ...string) {
+	for _, step := range append(more, steps...) {
 		t.Run(strings.ReplaceAll(step, " ", "-"), func(t *testing.T) {
 			s.crash(t, step, -1)
 		})
