@@ -196,6 +196,20 @@ func (r Record) plain() bool {
 	return !r.Attachment.Leased && len(r.Attachment.Config.Later()) == 0
 }
 
+// unserved refuses what the pod asks for and no plugin of a native network does
+// anything about, declared or not.
+func unserved(kind string, e netconf.Element) error {
+	switch {
+	case len(e.PortMappings) > 0:
+		return refusal.New("", "portMappings", string(e.PortMappings), "absent: ports are mapped by a plugin portmap behind a bridge, which makes the chain one of executables")
+	case e.InfinibandGUID != "":
+		return refusal.New("", "infiniband-guid", e.InfinibandGUID, "absent: "+kind+" is of Ethernet; ib-sriov takes it")
+	case len(e.Bandwidth) > 0 && kind != KindSriov:
+		return refusal.New("", "bandwidth", string(e.Bandwidth), "absent: of the kinds in process sriov alone limits what a pod sends; behind a bridge the plugin bandwidth does, by executables")
+	}
+	return nil
+}
+
 // leased completes the plan of an attachment whose addresses come from the
 // network's own servers once its interface is there.
 func leased(a Attachment, asked []string) (Planned, error) {

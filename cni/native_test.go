@@ -18,6 +18,7 @@ import (
 	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/journal"
 	"github.com/tendril-cni/tendril/cni/netconf"
+	"github.com/tendril-cni/tendril/cni/refusal"
 )
 
 // modifier notes its calls in the world, and what each of them is given.
@@ -277,6 +278,46 @@ func TestInvariant9RefusalsOfLeases(t *testing.T) {
 				t.Errorf("left over:\n%s", w)
 			}
 		})
+	}
+}
+
+// TestInvariant9NothingAskedForIsDropped: a capability that the network declares
+// and none of its plugins serves; and the one that a VF serves.
+func TestInvariant9NothingAskedForIsDropped(t *testing.T) {
+	plan := func(kind string, el netconf.Element) (cni.Attachment, error) {
+		t.Helper()
+		n, err := netconf.ParseNetwork("x", []byte(`{"name":"x","type":"`+kind+`","capabilities":{"bandwidth":true,"infinibandGUID":true,"portMappings":true}}`), "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		def, _ := netconf.ParseNetwork("x", []byte(`{"type":"macvlan"}`), "x")
+		el.Name, el.Namespace, el.DeviceID = "x", "y", "0000:01:10.0"
+		got, err := cni.Plan(cni.Wanted{ContainerID: "c", IfName: "eth0", Default: cni.Choice{Network: &def}, Choices: []cni.Choice{{Network: &n, Asked: true, Element: el}}})
+		if err != nil {
+			return cni.Attachment{}, err
+		}
+		return got[1].Attachment, nil
+	}
+	rate := json.RawMessage(`{"ingressRate":0,"ingressBurst":0,"egressRate":25500000,"egressBurst":1000}`)
+	for field, c := range map[string]struct {
+		kind string
+		el   netconf.Element
+	}{
+		"bandwidth":       {"macvlan", netconf.Element{Bandwidth: rate}},
+		"infiniband-guid": {"sriov", netconf.Element{InfinibandGUID: "02:00:00:00:00:00:00:01"}},
+		"portMappings":    {"bridge", netconf.Element{PortMappings: json.RawMessage(`[{"hostPort":1}]`)}},
+	} {
+		var r *refusal.Refusal
+		if _, err := plan(c.kind, c.el); !errors.As(err, &r) || r.Field != field || r.Value == "" || r.Object == "" {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+	a, err := plan("sriov", netconf.Element{Bandwidth: rate})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if conf, err := netconf.ParseSriov(a.Config.Plugins[0]); err != nil || conf.MaxTxRate == nil || *conf.MaxTxRate != 25 || *conf.MinTxRate != 0 {
+		t.Errorf("the VF gets %+v, %v", conf, err)
 	}
 }
 

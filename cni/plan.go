@@ -225,6 +225,10 @@ func (w Wanted) native(a Attachment, e netconf.Element) (Planned, error) {
 	if a.DNS, err = netconf.ParseDNS(a.Config.Plugins[0]); err != nil {
 		return Planned{}, err
 	}
+	if err := unserved(a.Kind, e); err != nil {
+		return Planned{}, err
+	}
+	a.Config = netconf.WithBandwidth(a.Config, e.Bandwidth)
 	asked, err := netconf.AskedIPs(a.Config.Plugins[0], e)
 	if err != nil {
 		return Planned{}, err

@@ -51,16 +51,40 @@ func WithMAC(n Network, mac string) Network {
 	if mac == "" || !n.Tunes() {
 		return n
 	}
+	value, _ := json.Marshal(mac) // a string cannot fail
 	n.Plugins = slices.Clone(n.Plugins)
-	value, _ := json.Marshal(map[string]string{"mac": mac}) // strings cannot fail
 	for i, p := range n.Plugins {
-		if p.Type != typeTuning {
-			continue
-		}
-		// As in WithDevice, this cannot fail for what ParseNetwork returned.
-		if raw, err := set(p.Raw, map[string]json.RawMessage{"runtimeConfig": value}); err == nil {
-			n.Plugins[i].Raw = raw
+		if p.Type == typeTuning {
+			n.Plugins[i] = p.capability(capMAC, value)
 		}
 	}
 	return n
+}
+
+// WithBandwidth returns n with runtimeConfig.bandwidth of its first plugin set to
+// what the pod asks for; nil changes nothing. n itself is not changed.
+func WithBandwidth(n Network, bandwidth json.RawMessage) Network {
+	if bandwidth == nil || len(n.Plugins) == 0 {
+		return n
+	}
+	n.Plugins = slices.Clone(n.Plugins)
+	n.Plugins[0] = n.Plugins[0].capability(capBandwidth, bandwidth)
+	return n
+}
+
+// capability returns p with one field of its runtimeConfig set. As in WithDevice,
+// it cannot fail for what ParseNetwork returned; anything else stays as it is.
+func (p Plugin) capability(name string, value json.RawMessage) Plugin {
+	o := openObject("", p.Raw)
+	inner := json.RawMessage("{}")
+	if rc := o.open("runtimeConfig"); rc != nil {
+		inner = o.raw("runtimeConfig")
+	}
+	inner, err := set(inner, map[string]json.RawMessage{name: value})
+	if err == nil {
+		if raw, err := set(p.Raw, map[string]json.RawMessage{"runtimeConfig": inner}); err == nil {
+			p.Raw = raw
+		}
+	}
+	return p
 }

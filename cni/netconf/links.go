@@ -45,4 +45,7 @@ type Sriov struct {
 	MinTxRate, MaxTxRate *int
 	// MTU 0 leaves the VF's MTU alone.
 	MTU int
+	// Promisc and Allmulti set the flags of the VF's network device in the pod.
+	// Whether the VF then gets more depends on the PF: most want trust for it.
+	Promisc, Allmulti bool
 }

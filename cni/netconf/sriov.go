@@ -16,12 +16,18 @@ func ParseSriov(p Plugin) (Sriov, error) {
 		SpoofChk: o.onOff("spoofchk"),
 		Trust:    o.onOff("trust"),
 		MTU:      int(o.number("mtu", 0, maxMTU)),
+		Promisc:  o.flag("promisc"),
+		Allmulti: o.flag("allmulti"),
+	}
+	if raw := o.raw("vlanTrunk"); raw != nil {
+		o.refuse("vlanTrunk", shown(raw), "absent: no driver of the kernel filters a list of VLANs for a VF; without vlan it passes all that its PF lets through")
 	}
 	if w := o.word("link_state", "", "auto", "enable", "disable"); w != "" {
 		s.LinkState = &w
 	}
 	o.sriovVLAN(&s)
 	o.sriovRates(&s)
+	o.sriovBandwidth(&s)
 	if o.err != nil {
 		return Sriov{}, o.err
 	}
@@ -92,6 +98,37 @@ func (o *object) sriovRates(s *Sriov) {
 	if *s.MaxTxRate != 0 && *s.MinTxRate > *s.MaxTxRate {
 		o.refuse("min_tx_rate", *s.MinTxRate, fmt.Sprintf("0..%d (max_tx_rate)", *s.MaxTxRate))
 	}
+}
+
+// megabit is the unit of a VF's rates, in that of the capability bandwidth.
+const megabit = 1_000_000
+
+// sriovBandwidth reads runtimeConfig.bandwidth, which beats max_tx_rate: what the
+// pod sends, rounded down to whole Mbit/s and at least one. A VF has no burst of
+// its own to set, and nothing limits what it receives.
+func (o *object) sriovBandwidth(s *Sriov) {
+	rc := o.open("runtimeConfig")
+	if rc == nil {
+		return
+	}
+	if b := rc.open("bandwidth"); b != nil {
+		in, _ := b.rateAndBurst("ingress")
+		out, _ := b.rateAndBurst("egress")
+		if in != 0 {
+			b.refuse("ingressRate", in, "0 or absent: a VF's rate limits what it sends, and nothing limits what it receives")
+		}
+		if out != 0 {
+			s.MaxTxRate = ptr(int(max(out/megabit, 1)))
+			if s.MinTxRate == nil {
+				s.MinTxRate = ptr(0)
+			}
+			if *s.MinTxRate > *s.MaxTxRate {
+				b.refuse("egressRate", out, fmt.Sprintf("%d or more: min_tx_rate is %d Mbit/s", *s.MinTxRate*megabit, *s.MinTxRate))
+			}
+		}
+		rc.close(b)
+	}
+	o.close(rc)
 }
 
 func ptr[T any](v T) *T { return &v }

@@ -194,6 +194,7 @@ func (d *Driver) restoreNetdev(ctx context.Context, n netdev, l netns.Link, r cn
 	if l.MTU != p.MTU {
 		errs = append(errs, n.setMTU(p.MTU))
 	}
+	errs = append(errs, n.setFilters(l, p))
 	t, err := d.target(p)
 	if err == nil {
 		err = restoreMAC(ctx, t, link.Kernel(t), n, p)
@@ -253,6 +254,8 @@ func (d *Driver) differences(host *netns.Conn, l netns.Link, p prior) []string {
 	}
 	differ("MAC", l.MAC, p.MAC)
 	differ("MTU", l.MTU, p.MTU)
+	differ("promisc", l.Flags&unix.IFF_PROMISC != 0, p.Promisc)
+	differ("allmulti", l.Flags&unix.IFF_ALLMULTI != 0, p.Allmulti)
 	if l.Name != p.Netdev {
 		if _, err := host.LinkByName(p.Netdev); l.Name != spareName(p.VF) || err != nil {
 			differ("name", l.Name, p.Netdev)

@@ -184,6 +184,9 @@ func (d *Driver) configurePod(ctx context.Context, ns *os.File, r cni.Record, p 
 	}); err != nil {
 		return netns.Link{}, err
 	}
+	if err := filters(ns, l.Index, w); err != nil {
+		return netns.Link{}, err
+	}
 	// A driver may take up the PF's MAC a moment after its device came up.
 	err = until(ctx, settle, func() (bool, error) {
 		l, err = pod.LinkByIndex(l.Index)

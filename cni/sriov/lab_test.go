@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/netconf"
@@ -106,7 +107,7 @@ func world(t *testing.T) string {
 				t.Fatal(err)
 			}
 			a := l.Attrs()
-			fmt.Fprintf(&out, " %s %s mtu %d alias %q up %v", a.Name, a.HardwareAddr, a.MTU, a.Alias, a.Flags&net.FlagUp != 0)
+			fmt.Fprintf(&out, " %s %s mtu %d alias %q up %v flags %#x", a.Name, a.HardwareAddr, a.MTU, a.Alias, a.Flags&net.FlagUp != 0, a.RawFlags&(unix.IFF_PROMISC|unix.IFF_ALLMULTI))
 		}
 		i := atPF(t, pf.Netdev, v.Index)
 		fmt.Fprintf(&out, " | %s vlan %d/%d/%#x spoof %v trust %d rates %d/%d\n", i.Mac, i.Vlan, i.Qos, i.VlanProto, i.Spoofchk, i.Trust, i.MinTxRate, i.MaxTxRate)
@@ -313,6 +314,9 @@ func TestInvariant4TenantChangesAreUndone(t *testing.T) {
 		"name":  h.LinkSetName(l, "mine"),
 		"alias": h.LinkSetAlias(l, "mine"),
 		"up":    h.LinkSetUp(l),
+
+		"promisc":  h.SetPromiscOn(l),
+		"allmulti": h.LinkSetAllmulticastOn(l),
 	} {
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/netns"
 	"github.com/tendril-cni/tendril/cni/refusal"
@@ -27,8 +29,11 @@ type prior struct {
 	MAC    string `json:"mac,omitempty"`
 	MTU    int    `json:"mtu,omitempty"`
 	Alias  string `json:"alias,omitempty"`
-	// Up is the device's administrative state.
-	Up bool `json:"up,omitempty"`
+	// Up is the device's administrative state; Promisc and Allmulti are flags that
+	// somebody set.
+	Up       bool `json:"up,omitempty"`
+	Promisc  bool `json:"promisc,omitempty"`
+	Allmulti bool `json:"allmulti,omitempty"`
 	// Attributes is nil where the PF reports none; nothing was set there then.
 	Attributes *link.Attributes `json:"attributes,omitempty"`
 	// Asked are the fields that the attachment sets on the PF, by their names in
@@ -80,8 +85,8 @@ func (d *Driver) Prior(_ context.Context, a cni.Attachment) (json.RawMessage, er
 		if err := d.readNetdev(a, &p); err != nil {
 			return nil, err
 		}
-	} else if w.MTU != 0 {
-		return nil, refusal.New(object(a), "mtu", w.MTU, "absent: VF "+v.Addr.String()+" has userspace driver "+v.Driver+", which sets its own")
+	} else if err := w.noNetdev(object(a), v); err != nil {
+		return nil, err
 	}
 	if err := d.readPF(a, &p, w); err != nil {
 		return nil, err
@@ -133,6 +138,7 @@ func (d *Driver) readNetdev(a cni.Attachment, p *prior) error {
 		return refusal.New(object(a), "deviceID", a.Device, fmt.Sprintf("a VF that the host does not use; %s is part of a bond, bridge or VRF (index %d)", l.Name, l.Master))
 	}
 	p.Netdev, p.MAC, p.MTU, p.Alias, p.Up = l.Name, l.MAC, l.MTU, l.Alias, l.Up()
+	p.Promisc, p.Allmulti = l.Flags&unix.IFF_PROMISC != 0, l.Flags&unix.IFF_ALLMULTI != 0
 	return nil
 }
 

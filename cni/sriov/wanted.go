@@ -7,6 +7,7 @@ import (
 	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/netconf"
 	"github.com/tendril-cni/tendril/cni/refusal"
+	"github.com/tendril-cni/tendril/vf"
 	"github.com/tendril-cni/tendril/vf/link"
 )
 
@@ -39,6 +40,21 @@ func want(a cni.Attachment) (wanted, error) {
 		return wanted{}, err
 	}
 	return wanted{s}, nil
+}
+
+// noNetdev refuses what is set on a network device, of which a VF with a userspace
+// driver has none.
+func (w wanted) noNetdev(object string, v vf.VF) error {
+	allowed := "absent: VF " + v.Addr.String() + " has userspace driver " + v.Driver + ", which sets its own"
+	switch {
+	case w.MTU != 0:
+		return refusal.New(object, "mtu", w.MTU, allowed)
+	case w.Promisc:
+		return refusal.New(object, "promisc", true, allowed)
+	case w.Allmulti:
+		return refusal.New(object, "allmulti", true, allowed)
+	}
+	return nil
 }
 
 // object names an attachment in refusals.

@@ -69,6 +69,8 @@ containers:
       - {name: dev, mountPath: /host/dev, readOnly: true}
       - {name: cni-bin, mountPath: {{ $paths.cniBin }}}
       - {name: cni-conf, mountPath: {{ $paths.cniConf }}}
+      # allowlist.conf, which kernel parameters networks may set (tuning).
+      - {name: cni-tuning, mountPath: /etc/cni/tuning, readOnly: true}
       # What Multus, sriov-cni and host-local know of pods that run.
       - {name: cni-state, mountPath: /var/lib/cni}
       # Pods' namespaces appear while the daemon runs. The runtime spells
@@ -100,6 +102,7 @@ volumes:
         (list "dev" "/dev" "Directory")
         (list "cni-bin" $paths.cniBin "DirectoryOrCreate")
         (list "cni-conf" $paths.cniConf "DirectoryOrCreate")
+        (list "cni-tuning" "/etc/cni/tuning" "DirectoryOrCreate")
         (list "cni-state" "/var/lib/cni" "DirectoryOrCreate")
         (list "netns" "/run/netns" "DirectoryOrCreate") }}
   {{- include "tendril.hostPath" $v | nindent 2 }}
