@@ -289,7 +289,7 @@ func TestInvariant10PodsOfTheChart(t *testing.T) {
 	want := map[string]bool{
 		"/etc/tendril": true, "/run/tendril": true, "/var/lib/tendril": true, "/var/lib/cni": true,
 		"/var/lib/kubelet/device-plugins": true, "/var/lib/kubelet/plugins_registry": true, "/var/lib/kubelet/pod-resources": true,
-		"/var/run/k8s.cni.cncf.io": true, "/var/run/cdi": true, "/host/dev": true, "/opt/cni/bin": true, "/etc/cni/net.d": true,
+		"/var/run/k8s.cni.cncf.io": true, "/var/run/cdi": true, "/host/dev": true, "/opt/cni/bin": true, "/etc/cni/net.d": true, "/etc/cni/tuning": true,
 		"/run/netns": true, "/var/run/netns": true,
 	}
 	for path := range got {
