@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"helm.sh/helm/v3/pkg/lint"
+	"helm.sh/helm/v3/pkg/lint/support"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -82,6 +84,16 @@ func TestPlainManifestsAreThoseOfTheChart(t *testing.T) {
 	there, err := filepath.Glob(filepath.Join(root, "deployment", "manifests", "*"))
 	if err != nil || len(there) != len(files) {
 		t.Errorf("deployment/manifests has %d files (%v), of which %d are made: %v", len(there), err, len(files), there)
+	}
+}
+
+// TestLint: what `helm lint --strict` says.
+func TestLint(t *testing.T) {
+	for _, m := range lint.All(filepath.Join(root, chart.Dir), nil, "tendril-system", true).Messages {
+		// An icon is for catalogues.
+		if m.Severity > support.InfoSev {
+			t.Errorf("%v", m)
+		}
 	}
 }
 
