@@ -2,6 +2,8 @@
      directories above Tendril's own are mounted, since those are to go. */}}
 {{- define "tendril.node.uninstall" -}}
 {{- $paths := include "tendril.paths" . | fromYaml -}}
+# It does not talk to the API server.
+serviceAccountName: default
 automountServiceAccountToken: false
 terminationGracePeriodSeconds: 1
 initContainers:
