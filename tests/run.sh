@@ -67,6 +67,7 @@ case "${1:-all}" in
     go run ./tests/bench
     go run ./tests/bench/meta
     go run ./tests/bench/vf
+    go run ./tests/bench/admission
     ;;
   shell)
     make --no-print-directory image ARCHS="$(go env GOARCH)"

@@ -1,6 +1,9 @@
 // Injector is the network resources injector's answer to reviews, without its server, its cluster and
 // its certificates. It takes the injector's own flags, reads cases as JSON from standard input, one
 // after the other, and writes as many answers.
+//
+// With -serve it reads one case, prints a URL, and answers reviews there over HTTPS, with a certificate
+// that nobody trusts, until standard input ends.
 package main
 
 import (
@@ -44,6 +47,7 @@ func (n networks) Get(namespace, name string) map[string]string {
 }
 
 func main() {
+	serve := flag.Bool("serve", false, "answer reviews over HTTPS")
 	switches := controlswitches.SetupControlSwitchesFlags()
 	flag.Parse()
 	switches.InitControlSwitches()
@@ -63,6 +67,12 @@ func main() {
 		switches.ProcessControlSwitchesConfigMap(config)
 		injections.SetUserDefinedInjections(config)
 		webhook.SetNetAttachDefCache(networks(q.Networks))
+		if *serve {
+			s := httptest.NewTLSServer(http.HandlerFunc(webhook.MutateHandler))
+			fmt.Println(s.URL)
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			return
+		}
 		if err := out.Encode(ask(q.Review)); err != nil {
 			fmt.Fprintln(os.Stderr, "injector:", err)
 			os.Exit(1)
