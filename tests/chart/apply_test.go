@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	lab "github.com/tendril-cni/tendril/tests/lab/kube"
 )
@@ -56,8 +57,10 @@ func TestCommandsOfTheDocuments(t *testing.T) {
 		t.Errorf("networks are gone: %q", out)
 	}
 	kubectl("delete", "--wait=false", "--ignore-not-found", "-f", manifest("node.yaml"))
-	if left := objects(kubectl, ""); left != "" {
-		t.Errorf("left: %s", left)
+	for end := time.Now().Add(time.Minute); objects(kubectl, "") != ""; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) { // a definition goes when its objects are gone
+			t.Fatalf("left: %s", objects(kubectl, ""))
+		}
 	}
 }
 
