@@ -121,30 +121,6 @@ func TestVLANSeparatesOnTheWire(t *testing.T) {
 	}
 }
 
-// TestSpoofCheckDropsAForgedMAC: with the check, a frame from another hardware
-// address than the VF's does not leave it; without, it does.
-func TestSpoofCheckDropsAForgedMAC(t *testing.T) {
-	forged := net.HardwareAddr{2, 0, 0, 0, 0xbe, 0xef}
-	for name, c := range map[string]struct {
-		config string
-		heard  bool
-	}{
-		"on":  {`{"type":"sriov","spoofchk":"on"}`, false},
-		"off": {`{"type":"sriov","spoofchk":"off"}`, true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			a, b := put(t, 0, c.config, ""), put(t, 1, `{"type":"sriov"}`, "")
-			got := b.hears("forged", "honest", func() {
-				a.say(forged, everybody, "forged")
-				a.say(a.mac(), everybody, "honest")
-			})
-			if got != c.heard {
-				t.Errorf("a forged frame is heard: %v, want %v", got, c.heard)
-			}
-		})
-	}
-}
-
 // TestPromiscAndAllmulti are set in the pod and undone with everything else.
 func TestPromiscAndAllmulti(t *testing.T) {
 	b := take(t, 4)

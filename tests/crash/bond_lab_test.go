@@ -52,6 +52,11 @@ func TestInvariant3SweepBondKernelCalls(t *testing.T) { bonds.KernelCalls(t, 3) 
 // talking when one NIC's link is down; and their DEL, while it still is, is one
 // transaction that leaves the VFs as they were.
 func TestBondFailsOver(t *testing.T) {
+	for _, pf := range []string{"sriov0", "sriov1"} { // without a carrier their VFs have none
+		if out, err := exec.Command("ip", "link", "set", pf, "up").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
 	a, b := bondStand(t, 0, "192.0.2.2/24"), bondStand(t, 1, "192.0.2.3/24")
 	before := bondWorld(a)
 	for _, s := range []*sweep.Stand{a, b} {
