@@ -15,7 +15,32 @@ const (
 	PathNetworks    = "/networks"    // Networks
 	PathDoctor      = "/doctor"      // Host
 	PathObserved    = "/observed"    // Observed
+	// PathTraces takes the queries pod=namespace/name, verb=ADD, failed=true and
+	// last=N, each of which narrows it.
+	PathTraces = "/traces" // []Trace
 )
+
+// Trace is what is looked at of one call in the node's flight recorder, whose own
+// trace (package flight) has more.
+type Trace struct {
+	Call string `json:"call"`
+	Verb string `json:"verb"`
+	// Start is the call's; Error is empty for one that succeeded, or Running.
+	Start   time.Time `json:"start"`
+	Running bool      `json:"running,omitempty"`
+	Error   string    `json:"error,omitempty"`
+	// Repeats is how many calls before it failed in the same way.
+	Repeats int         `json:"repeats,omitempty"`
+	Steps   []TraceStep `json:"steps,omitempty"`
+}
+
+// TraceStep is one part of a call, of one attachment if it has an Interface.
+type TraceStep struct {
+	Name      string `json:"name"`
+	Network   string `json:"network,omitempty"`
+	Interface string `json:"interface,omitempty"`
+	Error     string `json:"error,omitempty"`
+}
 
 // Attachment is one interface of one pod, as the node's journal has it.
 type Attachment struct {

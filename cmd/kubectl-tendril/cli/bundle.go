@@ -260,7 +260,7 @@ func (c *collector) daemons(ctx context.Context, nodes []corev1.Node) {
 		if daemons[n.Name] == nil {
 			continue
 		}
-		for _, path := range []string{inspect.PathAttachments, inspect.PathVFs, inspect.PathAddresses, inspect.PathPools, inspect.PathNetworks, inspect.PathObserved, inspect.PathDoctor} {
+		for _, path := range []string{inspect.PathAttachments, inspect.PathVFs, inspect.PathAddresses, inspect.PathPools, inspect.PathNetworks, inspect.PathObserved, inspect.PathDoctor, inspect.PathTraces} {
 			text, err := c.f.Raw(ctx, daemons[n.Name], path)
 			if err != nil {
 				c.lack("%s of %s: %v", path, n.Name, err)

@@ -94,7 +94,7 @@ func (t *tool) factsOf(ctx context.Context, f *fleet.Fleet, namespace, name stri
 	}
 	facts.Asked = t.demands(ctx, f)
 	facts.Webhook = webhook(ctx, f, pod)
-	facts.Daemon = daemonOf(ctx, f, pod.Spec.NodeName)
+	facts.Daemon = daemonOf(ctx, f, pod)
 	return facts, nil
 }
 
@@ -164,8 +164,12 @@ func selects(s *metav1.LabelSelector, have map[string]string) bool {
 	return err != nil || selector.Matches(labels.Set(have))
 }
 
-// daemonOf looks at the daemon of a node and asks it.
-func daemonOf(ctx context.Context, f *fleet.Fleet, node string) explain.Daemon {
+// lastCalls is how many of a pod's calls are looked at.
+const lastCalls = 10
+
+// daemonOf looks at the daemon of a pod's node and asks it about the pod.
+func daemonOf(ctx context.Context, f *fleet.Fleet, asking *corev1.Pod) explain.Daemon {
+	node := asking.Spec.NodeName
 	if node == "" {
 		return explain.Daemon{}
 	}
@@ -178,6 +182,10 @@ func daemonOf(ctx context.Context, f *fleet.Fleet, node string) explain.Daemon {
 		return explain.Daemon{}
 	}
 	out := explain.Daemon{Name: pod.Name, Trouble: fleet.Trouble(pod)}
+	query := fmt.Sprintf("?pod=%s/%s&last=%d", asking.Namespace, asking.Name, lastCalls)
+	if traces, err := fleet.Ask[[]inspect.Trace](ctx, f, pod, inspect.PathTraces+query); err == nil {
+		out.Traces = traces
+	}
 	if out.Attachments, err = fleet.Ask[[]inspect.Attachment](ctx, f, pod, inspect.PathAttachments); err != nil {
 		out.Unasked = err.Error()
 		return out

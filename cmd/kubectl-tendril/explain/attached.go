@@ -122,13 +122,34 @@ func (c *chain) attachments() {
 		case s != nil:
 			l.say("%s: %s attached to %s%s", w.ifName, w.kind(), w.ref, hardware(s.MAC, s.MTU))
 		default:
-			l.wait("%s: not attached to %s yet", w.ifName, w.ref)
+			l.wait("%s: not attached to %s yet%s", w.ifName, w.ref, c.tried(w.ifName))
 		}
 	}
 	if l.State != OK {
 		c.blame(l)
 		c.unblamed(l)
 	}
+}
+
+// tried says at which step the last call failed for an interface.
+func (c *chain) tried(ifName string) string {
+	t := c.facts.last()
+	if t == nil || t.Error == "" {
+		return ""
+	}
+	last := ""
+	for _, s := range t.Steps {
+		if s.Interface == ifName || s.Interface == "" && s.Error != "" {
+			last = s.Name
+			if s.Error != "" {
+				break
+			}
+		}
+	}
+	if last == "" {
+		return fmt.Sprintf("; the last try, call %s, did not come to it", t.Call)
+	}
+	return fmt.Sprintf("; the last try, call %s, came to the step %s", t.Call, last)
 }
 
 func hardware(mac string, mtu int) string {

@@ -23,6 +23,9 @@ func Pod(f Facts) Report {
 	c := &chain{facts: f, report: Report{Pod: f.Pod.Namespace + "/" + f.Pod.Name, Node: f.Pod.Spec.NodeName}}
 	c.status()
 	c.trouble = troubleOf(f.Events)
+	if t := f.last(); t != nil && t.Error != "" {
+		c.trouble = name("", t.Error) // the node's own word
+	}
 	if c.request() {
 		c.definitions()
 		c.injection()
@@ -50,8 +53,8 @@ type chain struct {
 	wishes []wish
 	// state is the pod's network-status.
 	state []cni.NetworkStatus
-	// trouble is the newest thing that an event complains of; it concerns the pod
-	// only while it has not got everything.
+	// trouble is what the pod's last call failed with, or else the newest thing that
+	// an event complains of; it concerns the pod only while it has not got everything.
 	trouble trouble
 }
 

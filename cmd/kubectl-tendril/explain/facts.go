@@ -57,8 +57,10 @@ type Daemon struct {
 	// Unasked says why it was not asked; the answers are nil then.
 	Unasked     string
 	Attachments []inspect.Attachment
-	Inventory   *inspect.Inventory
-	Host        *inspect.Host
+	// Traces are the pod's last calls, the oldest first.
+	Traces    []inspect.Trace
+	Inventory *inspect.Inventory
+	Host      *inspect.Host
 }
 
 // wish is one network that the pod asks for.
@@ -94,6 +96,16 @@ func (f *Facts) attachment(ifName string) *inspect.Attachment {
 	for i, a := range f.Daemon.Attachments {
 		if a.Namespace == f.Pod.Namespace && a.Pod == f.Pod.Name && a.Interface == ifName {
 			return &f.Daemon.Attachments[i]
+		}
+	}
+	return nil
+}
+
+// last returns the last ADD of the pod that has ended, nil for none.
+func (f *Facts) last() *inspect.Trace {
+	for i := len(f.Daemon.Traces) - 1; i >= 0; i-- {
+		if t := &f.Daemon.Traces[i]; t.Verb == "ADD" && !t.Running {
+			return t
 		}
 	}
 	return nil

@@ -9,9 +9,11 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/tendril-cni/tendril/cni"
+	"github.com/tendril-cni/tendril/cni/flight"
 	"github.com/tendril-cni/tendril/cni/inspect"
 	"github.com/tendril-cni/tendril/cni/journal"
 	"github.com/tendril-cni/tendril/cni/netconf"
@@ -46,7 +48,35 @@ func (d *daemon) sources() map[string]inspect.Source {
 		inspect.PathVFs:         plain(func(ctx context.Context) (any, error) { return d.inventoried(ctx) }),
 		inspect.PathObserved:    plain(func(ctx context.Context) (any, error) { return d.observed(ctx) }),
 		inspect.PathDoctor:      plain(func(ctx context.Context) (any, error) { return d.host(ctx) }),
+		inspect.PathTraces:      d.traces,
 	}
+}
+
+// traces are the flight recorder's, the oldest first.
+func (d *daemon) traces(_ context.Context, query url.Values) (any, error) {
+	var f flight.Filter
+	for key := range query {
+		value := query.Get(key)
+		var ok bool
+		switch key {
+		case "pod":
+			f.Namespace, f.Name, ok = strings.Cut(value, "/")
+		case "verb":
+			f.Verb, ok = value, true
+		case "failed":
+			f.Failed, ok = value == "true", value == "true" || value == "false"
+		case "last":
+			n, err := strconv.Atoi(value)
+			f.Last, ok = n, err == nil && n > 0
+		}
+		if !ok {
+			return nil, refusal.New("inspection", "query", key+"="+value, "pod=<namespace>/<name>, verb=ADD, failed=true, last=<number above 0>")
+		}
+	}
+	if all := d.flights.Traces(f); all != nil {
+		return all, nil
+	}
+	return []flight.Trace{}, nil
 }
 
 // plain is a source that takes no query.

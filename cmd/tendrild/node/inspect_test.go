@@ -215,8 +215,15 @@ func TestTheDaemonTellsWhatItHas(t *testing.T) {
 			t.Errorf("files %+v", h.ConfFiles)
 		}
 	})
+	t.Run("traces", func(t *testing.T) {
+		all := ask(t, d, inspect.PathTraces+"?pod=blue/web&verb=ADD&last=1", func(all []inspect.Trace) bool { return len(all) == 1 && !all[0].Running })
+		if a := all[0]; a.Error != "" || !slices.ContainsFunc(a.Steps, func(s inspect.TraceStep) bool { return s.Interface == "net1" && s.Network == "blue/store" }) {
+			t.Errorf("%+v", a)
+		}
+		ask(t, d, inspect.PathTraces+"?pod=blue/other", func(all []inspect.Trace) bool { return len(all) == 0 })
+	})
 	t.Run("what there is none of", func(t *testing.T) {
-		for _, path := range []string{"/nonsense", "/vfs?pod=a"} {
+		for _, path := range []string{"/nonsense", "/vfs?pod=a", "/traces?pod=web", "/traces?last=0", "/traces?color=red"} {
 			cfg := d.cfg
 			cfg.Inspect = path
 			err := node.Inspect(t.Context(), cfg, &strings.Builder{})
