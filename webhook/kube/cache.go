@@ -37,6 +37,7 @@ type Cache struct {
 	options  Options
 	log      *slog.Logger
 	lookup   *lookup
+	held     func(string, []validate.Span) []validate.Held
 	networks cache.SharedIndexInformer
 	nodes    cache.SharedIndexInformer
 	switches cache.SharedIndexInformer
@@ -64,7 +65,7 @@ func NewCache(config *rest.Config, o Options, log *slog.Logger) (*Cache, error) 
 	if err != nil {
 		return nil, fmt.Errorf("make clients: %w", err)
 	}
-	c.lookup = newLookup(s.definitions)
+	c.lookup, c.held = newLookup(s.definitions), s.held
 	c.networks = s.networkInformer()
 	c.nodes = s.nodeInformer()
 	c.switches = s.switchesInformer(o.Namespace, o.SwitchesName)
@@ -175,7 +176,7 @@ func (c *Cache) Facts() validate.Facts {
 	f.Networks, f.Complete = view{c}, true
 	f.Plugins, f.Resources, f.Userspace, f.Links, f.Given = seen.Plugins, seen.Resources, seen.Userspace, seen.Links, seen.Given
 	f.PodNets = append(slices.Clip(f.PodNets), seen.PodNets...)
-	f.NodeAddrs = seen.NodeAddrs
+	f.NodeAddrs, f.Held = seen.NodeAddrs, c.held
 	if c.policies != nil {
 		f.VFs = c.vfs
 	}

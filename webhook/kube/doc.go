@@ -7,9 +7,10 @@
 //
 // Invariants:
 //
-//  1. A review reads the API server for nothing but a definition that no watch
-//     has seen, and then at most once in a second for each name, with a bound on
-//     how many at a time: names that do not exist cannot flood it.
+//  1. A review of a pod reads the API server for nothing but a definition that no
+//     watch has seen, and then at most once in a second for each name, with a
+//     bound on how many at a time: names that do not exist cannot flood it. A
+//     review of a definition whose ranges shrink reads the address blocks.
 //  2. Summaries of definitions are made when one changes, not when a review
 //     comes.
 //  3. Only what somebody looks at is kept of an object.

@@ -31,7 +31,7 @@ func Look(ctx context.Context, config *rest.Config, base validate.Facts) (valida
 		seen.networks[d.Namespace+"/"+d.Name] = d
 		seen.summaries.change(d, false)
 	}
-	base.Networks, base.Complete = seen, true
+	base.Networks, base.Complete, base.Held = seen, true, s.held
 	s.lookAround(ctx, &base)
 	return base, nil
 }

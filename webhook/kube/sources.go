@@ -27,8 +27,9 @@ type sources struct {
 	client      kubernetes.Interface
 	definitions nadclient.NetworkAttachmentDefinitionsGetter
 	objects     dynamic.Interface
-	claims      bool // the API server has resource.k8s.io/v1
-	vfs         bool // and the kinds of VF policies
+	looks       chan struct{} // those at address blocks that are under way
+	claims      bool          // the API server has resource.k8s.io/v1
+	vfs         bool          // and the kinds of VF policies
 }
 
 func newSources(config *rest.Config) (*sources, error) {
@@ -47,7 +48,7 @@ func newSources(config *rest.Config) (*sources, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sources{client: client, definitions: definitions, objects: objects}
+	s := &sources{client: client, definitions: definitions, objects: objects, looks: make(chan struct{}, mostHeld)}
 	groups, err := client.Discovery().ServerGroups()
 	if err != nil {
 		return nil, fmt.Errorf("ask which APIs there are: %w", err)

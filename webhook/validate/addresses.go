@@ -177,7 +177,7 @@ func (l *list) overlaps(s *Summary, f Facts) {
 		l.clusterNets(r, "pod network", f.PodNets)
 		l.clusterNets(r, "service network", f.ServiceNets)
 		for _, a := range f.NodeAddrs {
-			if r.contains(a) {
+			if r.Contains(a) {
 				l.add(Overlap, Warn, "spec.config.ipam", r.String(), "addresses without that of a node: "+a.String())
 				break
 			}

@@ -55,6 +55,9 @@ type Facts struct {
 	Given func(namespace string) []int
 	// VFs returns the VFs and their policies; nil when they are not known.
 	VFs func() *VFs
+	// Held returns who has addresses of a cluster-wide space within spans; nil when
+	// that is not known.
+	Held func(space string, spans []Span) []Held
 	// PodNets and ServiceNets are the cluster's own networks, NodeAddrs the
 	// nodes' addresses.
 	PodNets, ServiceNets []netip.Prefix

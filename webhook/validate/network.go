@@ -279,6 +279,7 @@ func NetworkChange(old, d *nad.NetworkAttachmentDefinition, f Facts) []Finding {
 	l.changed("vlan", fmt.Sprint(before.VLAN), fmt.Sprint(after.VLAN), d, f)
 	l.changed("name", before.Network, after.Network, d, f)
 	l.changed("ipam", fmt.Sprint(before.Ranges), fmt.Sprint(after.Ranges), d, f)
+	l.shrunk(before, after, f)
 	return append(out, l.all...)
 }
 

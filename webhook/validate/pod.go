@@ -175,7 +175,7 @@ func (a *asked) inRange(field, text string, addr netip.Addr, n *netconf.Network)
 	}
 	raw, kind, _ := netconf.ParseIPAM(n.Plugins[0])
 	ranges := rangesOf(raw, kind)
-	if len(ranges) == 0 || slices.ContainsFunc(ranges, func(s Span) bool { return s.contains(addr) }) {
+	if len(ranges) == 0 || slices.ContainsFunc(ranges, func(s Span) bool { return s.Contains(addr) }) {
 		return
 	}
 	level := Warn

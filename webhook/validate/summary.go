@@ -20,6 +20,9 @@ type Summary struct {
 	// Domain is within what an address is given once: the address space of
 	// cluster-wide types, else Network.
 	Domain string
+	// Shared says that the addresses are of the cluster-wide Space.
+	Shared bool
+	Space  string
 	// Type, Master and VLAN are those of the first plugin; Resource is the
 	// definition's.
 	Type, Master, Resource string
@@ -38,7 +41,8 @@ func (s Span) overlaps(o Span) bool {
 	return s.From.Is4() == o.From.Is4() && s.From.Compare(o.To) <= 0 && o.From.Compare(s.To) <= 0
 }
 
-func (s Span) contains(a netip.Addr) bool { return s.overlaps(Span{a, a}) }
+// Contains reports whether a is one of them.
+func (s Span) Contains(a netip.Addr) bool { return s.overlaps(Span{a, a}) }
 
 // spanOf is all addresses of p.
 func spanOf(p netip.Prefix) Span {
@@ -76,7 +80,7 @@ func summarize(d *nad.NetworkAttachmentDefinition, n netconf.Network) *Summary {
 	}
 	raw, kind, _ := netconf.ParseIPAM(p)
 	if c, err := ipam.Parse(raw); err == nil && c.Cluster != nil {
-		s.Domain = "space " + c.Cluster.Space
+		s.Domain, s.Shared, s.Space = "space "+c.Cluster.Space, true, c.Cluster.Space
 	}
 	s.Ranges = rangesOf(raw, kind)
 	return s
