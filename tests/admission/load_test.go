@@ -32,17 +32,43 @@ type load struct {
 	failures []error
 }
 
+// pace is how often a client creates a pod: the node has one or two processors,
+// for the replicas and for all else.
+const pace = 100 * time.Millisecond
+
 // under starts a load of four clients.
 func (p *play) under() *load {
 	l := &load{play: p, stop: make(chan struct{})}
 	for i := range 4 {
 		l.group.Go(func() {
-			for n := 0; !closed(l.stop); n++ {
-				l.one(fmt.Sprintf("load-%d-%d", i, n))
+			tick := time.NewTicker(pace)
+			defer tick.Stop()
+			for n := 0; ; n++ {
+				select {
+				case <-tick.C:
+					l.one(fmt.Sprintf("load-%d-%d", i, n))
+				case <-l.stop:
+					return
+				}
 			}
 		})
 	}
 	return l
+}
+
+// await waits until n more pods were created, or tried to be.
+func (l *load) await(t *testing.T, n int) {
+	t.Helper()
+	count := func() int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.made
+	}
+	first := count()
+	l.play.Wait(t, fmt.Sprintf("%d pods under load", n), func(context.Context) (string, bool, error) {
+		made := count() - first
+		return fmt.Sprint(made), made >= n, nil
+	})
 }
 
 func closed(c chan struct{}) bool {
@@ -94,8 +120,10 @@ func (l *load) unfailing(t *testing.T) {
 func (p *play) replaced(t *testing.T) {
 	l := p.under()
 	gone := p.controllers(p.Ctx)[0].Name
+	l.await(t, 10)
 	p.Ask(t, "-n", system, "delete", "pod", gone, "--wait=true")
 	p.ready(t, 2)
+	l.await(t, 10)
 	l.unfailing(t)
 }
 
@@ -104,8 +132,9 @@ func (p *play) replaced(t *testing.T) {
 // sent there: how many is told, and that all is well again without anybody.
 func (p *play) killed(t *testing.T) {
 	l := p.under()
+	l.await(t, 10)
 	victim := p.controllers(p.Ctx)[0]
-	_, err := p.Script(p.Ctx, 1, fmt.Sprintf("kill -9 $(grep -l %s /proc/[0-9]*/cgroup | cut -d/ -f3 | while read p; do grep -q tendril-controller /proc/$p/comm && echo $p; done)", victim.UID))
+	_, err := p.Script(p.Ctx, 1, fmt.Sprintf("kill -9 $(grep -l %s /proc/[0-9]*/cgroup | cut -d/ -f3 | while read p; do grep -q tendril-control /proc/$p/comm && echo $p; done)", victim.UID))
 	p.Must(t, err)
 	p.Wait(t, "the replica to run again", func(ctx context.Context) (string, bool, error) {
 		pod, err := p.api.CoreV1().Pods(system).Get(ctx, victim.Name, metav1.GetOptions{})
@@ -119,7 +148,7 @@ func (p *play) killed(t *testing.T) {
 		t.Logf("the last: %v", failures[len(failures)-1])
 	}
 	after := p.under()
-	time.Sleep(2 * time.Second) // the load's length, nothing is waited for
+	after.await(t, 40)
 	after.unfailing(t)
 }
 
@@ -139,7 +168,7 @@ func (p *play) rotated(t *testing.T) {
 	s.end()
 	t.Logf("%d handshakes, %d failed; %d authorities, %d leaves", s.made.Load(), s.failed.Load(), s.seen(&s.authorities), s.seen(&s.leaves))
 	l.unfailing(t)
-	p.Must(t, p.ApplyFiles(p.Ctx, "deployment/manifests/controller.yaml"))
+	p.install(t)
 	p.ready(t, 2)
 }
 

@@ -45,11 +45,16 @@ func probe(check func(context.Context) error) http.Handler {
 	})
 }
 
-// Handshake returns nil when a TLS handshake with the listener at addr succeeds.
-// Whether the certificate is trusted is not its business: that depends on who
-// asks.
+// mostHandshake is for who asks without a limit of its own. A probe has one, and
+// nothing shorter is of use: a replica that is only slow must not be taken away
+// from the others, which are as busy.
+const mostHandshake = 30 * time.Second
+
+// Handshake returns nil when a TLS handshake with the listener at addr succeeds
+// before ctx ends. Whether the certificate is trusted is not its business: that
+// depends on who asks.
 func Handshake(ctx context.Context, addr string) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, mostHandshake)
 	defer cancel()
 	d := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
 	c, err := d.DialContext(ctx, "tcp", addr)
