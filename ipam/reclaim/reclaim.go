@@ -179,7 +179,7 @@ func (r *Reclaimer) block(ctx context.Context, b *v1alpha1.AddressBlock, known v
 func (r *Reclaimer) verdict(ctx context.Context, s v1alpha1.Slot, known verdicts) (string, error) {
 	key := "node/" + s.Node + "/" + s.UID
 	if s.Claim != "" {
-		key = s.Claim
+		key = s.Claim + " " + s.UID
 	}
 	if s.Node == "" && s.Claim == "" {
 		return "", nil
@@ -215,6 +215,9 @@ func (r *Reclaimer) node(ctx context.Context, s v1alpha1.Slot) (string, error) {
 }
 
 func (r *Reclaimer) claim(ctx context.Context, s v1alpha1.Slot) (string, error) {
+	if ref, ok := strings.CutPrefix(s.Claim, v1alpha1.PodClaim); ok {
+		return r.pod(ctx, ref, s.UID)
+	}
 	if r.Claims == nil {
 		return "", nil
 	}
@@ -227,4 +230,19 @@ func (r *Reclaimer) claim(ctx context.Context, s v1alpha1.Slot) (string, error) 
 		return "", nil
 	}
 	return fmt.Sprintf("IPAMClaim %s is gone", s.Claim), nil
+}
+
+// pod is claim for the address that another allocator gave a pod.
+func (r *Reclaimer) pod(ctx context.Context, ref, uid string) (string, error) {
+	namespace, name, _ := strings.Cut(ref, "/")
+	pod, err := r.client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return fmt.Sprintf("pod %s is gone", ref), nil
+	case err != nil:
+		return "", fmt.Errorf("read pod %s: %w", ref, err)
+	case uid != "" && string(pod.UID) != uid:
+		return fmt.Sprintf("pod %s is gone; another has its name", ref), nil
+	}
+	return "", nil
 }

@@ -17,6 +17,10 @@ const (
 	Resource = "addressblocks"
 )
 
+// PodClaim begins the claim of a pod whose address another allocator gave: it is
+// the pod's as long as the pod is there.
+const PodClaim = "pod:"
+
 // AddressBlock says who has each of the 64 addresses of one cell of one address
 // space. It is cluster-scoped. Every change is an update that carries the
 // resourceVersion that it was made from.
@@ -58,7 +62,7 @@ type Slot struct {
 	Node string `json:"node,omitempty"`
 	UID  string `json:"uid,omitempty"`
 	// Claim is a sticky owner: "<namespace>/<name>" of an IPAMClaim, with its
-	// Interface.
+	// Interface. Behind PodClaim it is a pod's, and UID the pod's uid.
 	Claim     string `json:"claim,omitempty"`
 	Interface string `json:"interface,omitempty"`
 	// Until is the end of a quarantine; after it the slot is as good as free, and

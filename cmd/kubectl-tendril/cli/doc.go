@@ -4,7 +4,7 @@
 //
 // Invariants:
 //
-//  1. Only migrate --apply writes to the cluster.
+//  1. Only migrate --apply and whereabouts import --apply write to the cluster.
 //  2. Answers go to standard output and nothing else does; what could not be seen
 //     is said on standard error.
 //  3. Exit codes mean the same for every verb: see [Answered] and the others.
