@@ -2,10 +2,15 @@ package addresses
 
 import (
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"testing"
 
+	"github.com/tendril-cni/tendril/cmd/tendrild/node"
 	"github.com/tendril-cni/tendril/cni/netns/netnstest"
+	"github.com/tendril-cni/tendril/ipam/kube"
+	"github.com/tendril-cni/tendril/ipam/v1alpha1"
+	lab "github.com/tendril-cni/tendril/tests/lab/kube"
 )
 
 // world is an API server, a wire, and the nodes on it.
@@ -140,4 +145,45 @@ func TestLastAddressOfARange(t *testing.T) {
 		_, err := m[1].add(late, "net1")
 		return fmt.Sprint(err), err == nil
 	})
+}
+
+// TestUninstallGivesTheNodesAddressesBack: at once, those that cool down included.
+func TestUninstallGivesTheNodesAddressesBack(t *testing.T) {
+	c, m := world(t, "bye-1")
+	c.define(t, "bye", "red", m[0].whereabouts(`"range":"10.0.0.0/16","network_name":"bye"`))
+	p := m[0].pod("bye", "p", "red")
+	m[0].mustAdd(p, "net1")
+	m[0].mustDel(p)
+	m[0].halt()
+	if n := c.taken(t, "bye"); n == 0 {
+		t.Fatal("the node has no window that it could give back")
+	}
+	if err := node.Uninstall(t.Context(), m[0].config(slog.New(slog.DiscardHandler))); err != nil {
+		t.Fatal(err)
+	}
+	if n := c.taken(t, "bye"); n != 0 {
+		t.Errorf("%d addresses are still the node's", n)
+	}
+}
+
+// taken counts the slots of a space that somebody has.
+func (c *cluster) taken(t *testing.T, space string) (n int) {
+	t.Helper()
+	config, err := c.api.RESTConfig(lab.Admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks, err := kube.NewBlocks(config)
+	if err == nil {
+		err = blocks.List(t.Context(), func(b *v1alpha1.AddressBlock) error {
+			if b.Spec.Space == space {
+				n += len(b.Spec.Slots)
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }

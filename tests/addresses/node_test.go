@@ -83,12 +83,7 @@ func (m *machine) boot() *machine {
 	log := logFile(m.t, m.name)
 	ctx, stop := context.WithCancel(context.Background())
 	m.stop, m.done = stop, make(chan error, 1)
-	config := node.Config{
-		NodeName: m.name, Kubeconfig: m.cluster.api.Kubeconfig(lab.Admin),
-		RunDir: m.path("run"), StateDir: m.path("state"), SysfsRoot: m.path("sys"), KubeletRoot: m.path("kubelet"),
-		CNIBinDir: m.path("bin"), CNIConfDir: m.path("net.d"),
-		Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	}
+	config := m.config(slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	done := m.done
 	go func() { done <- node.Run(ctx, config) }()
 	m.t.Cleanup(func() {
@@ -98,6 +93,15 @@ func (m *machine) boot() *machine {
 		}
 	})
 	return m
+}
+
+// config is that of the daemon.
+func (m *machine) config(log *slog.Logger) node.Config {
+	return node.Config{
+		NodeName: m.name, Kubeconfig: m.cluster.api.Kubeconfig(lab.Admin),
+		RunDir: m.path("run"), StateDir: m.path("state"), SysfsRoot: m.path("sys"), KubeletRoot: m.path("kubelet"),
+		CNIBinDir: m.path("bin"), CNIConfDir: m.path("net.d"), Log: log,
+	}
 }
 
 // halt ends the daemon.

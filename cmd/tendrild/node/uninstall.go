@@ -13,6 +13,8 @@ import (
 	"github.com/tendril-cni/tendril/cni/journal"
 	"github.com/tendril-cni/tendril/cni/refusal"
 	"github.com/tendril-cni/tendril/cni/spool"
+	"github.com/tendril-cni/tendril/ipam"
+	"github.com/tendril-cni/tendril/ipam/reclaim"
 	"github.com/tendril-cni/tendril/deviceplugin"
 )
 
@@ -65,6 +67,7 @@ func uninstall(ctx context.Context, cfg Config) error {
 	if err := errors.Join(d.unused(), d.noPatients()); err != nil {
 		return err
 	}
+	d.giveUpAddresses(ctx)
 	did, err := install.Uninstall(d.CNIConfDir, d.CNIBinDir)
 	for _, what := range did {
 		d.Log.Info("uninstall", "did", what)
@@ -96,6 +99,39 @@ func (d *daemon) unlessForced(refused error) error {
 	}
 	d.Log.Warn("uninstalled all the same", "error", refused)
 	return nil
+}
+
+// giveUpAddresses gives the node's part of the cluster's addresses back. What it
+// cannot give back stays this node's until somebody orders otherwise.
+func (d *daemon) giveUpAddresses(ctx context.Context) {
+	var has []string
+	err := ledger{d.journal}.View(func(s ipam.Store) error {
+		l := ipam.NewLedger(s)
+		has = l.Spaces()
+		return l.Err()
+	})
+	if err == nil && len(has) == 0 {
+		return
+	}
+	if err == nil {
+		err = d.quit(ctx)
+	}
+	if err != nil {
+		d.Log.Warn("addresses of this node not given back; annotate its Node object with "+reclaim.OrderAnnotation+" and its uid", "error", err)
+	}
+}
+
+func (d *daemon) quit(ctx context.Context) (err error) {
+	if d.rest, err = restConfig(d.Kubeconfig); err != nil {
+		return err
+	}
+	if d.slots, err = d.newAddresses(); err != nil {
+		return err
+	}
+	if err := d.slots.prepare(ctx); err != nil {
+		return err
+	}
+	return d.slots.Quit(ctx)
 }
 
 // unused refuses while pods have networks beside their default one.
