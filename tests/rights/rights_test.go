@@ -116,6 +116,7 @@ var (
 	accounts   = schema.GroupVersionResource{Version: "v1", Resource: "serviceaccounts"}
 	states     = schema.GroupVersionResource{Group: "tendril.dev", Version: "v1alpha1", Resource: "nodevfstates"}
 	policies   = schema.GroupVersionResource{Group: "tendril.dev", Version: "v1alpha1", Resource: "vfpolicies"}
+	blocks     = schema.GroupVersionResource{Group: "tendril.dev", Version: "v1alpha1", Resource: "addressblocks"}
 	networks   = schema.GroupVersionResource{Group: "k8s.cni.cncf.io", Version: "v1", Resource: "network-attachment-definitions"}
 	daemonSets = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "daemonsets"}
 )
@@ -148,6 +149,37 @@ func create(r schema.GroupVersionResource, ns, kind, name string, sub ...string)
 			o.Object["involvedObject"] = map[string]any{"kind": "Pod", "namespace": ns, "name": "tenant-node1"}
 		}
 		_, err := c.Resource(r).Namespace(ns).Create(ctx, o, metav1.CreateOptions{}, sub...)
+		return err
+	}
+}
+
+// slots writes the block "b" with slots of these owners in order: nodes, or claims
+// with a slash in them.
+func slots(owners ...string) call {
+	return func(ctx context.Context, c dynamic.Interface) error {
+		var list []any
+		for i, owner := range owners {
+			key := "node"
+			if strings.Contains(owner, "/") {
+				key = "claim"
+			}
+			if owner != "" {
+				list = append(list, map[string]any{"slot": int64(i), key: owner, "seq": int64(1)})
+			}
+		}
+		o := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"cell": "10.0.0.0/26", "seq": int64(1), "slots": list}}}
+		o.SetGroupVersionKind(blocks.GroupVersion().WithKind("AddressBlock"))
+		o.SetName("b")
+		old, err := c.Resource(blocks).Get(ctx, "b", metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			_, err = c.Resource(blocks).Create(ctx, o, metav1.CreateOptions{})
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		o.SetResourceVersion(old.GetResourceVersion())
+		_, err = c.Resource(blocks).Update(ctx, o, metav1.UpdateOptions{})
 		return err
 	}
 }
@@ -255,6 +287,27 @@ func TestInvariant10NodeChangesItsOwnAlone(t *testing.T) {
 		want string
 	}{"patch another node's state", patch(states, "", "node2", `{"status":{"policies":[]}}`, "status"), "B002: NodeVFState node2"}) {
 		refused(t, f.what, f.call(t.Context(), own), f.want)
+	}
+	for _, step := range []struct {
+		what string
+		by   dynamic.Interface
+		call call
+		want string
+	}{
+		{"make a block with another node's slot", own, slots("node2"), "B005: AddressBlock b"},
+		{"claim", own, slots("node1", "node1"), "allowed"},
+		{"claim beside another node", other, slots("node1", "node1", "node2"), "allowed"},
+		{"take another node's slot", other, slots("node2", "node1", "node2"), "B005"},
+		{"free another node's slot", other, slots("node1", "", "node2"), "allowed: slots of node node2"},
+		{"give another node a slot", other, slots("node1", "node1", "node2", "node1"), "B005"},
+		{"give one back, and one to a claim", own, slots("node1", "", "node2", "ns/claim"), "allowed"},
+		{"take what nobody has", other, slots("node1", "node2", "node2"), "allowed"},
+	} {
+		if err := step.call(t.Context(), step.by); step.want != "allowed" {
+			refused(t, step.what, err, step.want)
+		} else if err != nil {
+			t.Errorf("%s: %v", step.what, err)
+		}
 	}
 	for what, c := range map[string]call{
 		"taint":  ops(nodes, "node1", ourTaint),
