@@ -5,6 +5,8 @@ package main
 import (
 	"flag"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"path/filepath"
 
@@ -18,6 +20,7 @@ func main() {
 	root := flag.String("root", ".", "the repository")
 	archive := flag.String("package", "", "directory for the chart's archive; empty for the manifests")
 	flag.Parse()
+	log.SetOutput(io.Discard) // Helm remarks that the definitions are a link
 	run := manifests
 	if *archive != "" {
 		run = func(root string) error { return pack(root, *archive) }
