@@ -45,14 +45,18 @@ func (s *stand) calls(ctx context.Context) ([]contest.Fact, error) {
 	return facts, nil
 }
 
-// quiet returns the calls up to two seconds in which there was none.
+// quiet returns the calls about namespaced objects up to two seconds in which there
+// was none: pods, events and definitions, but not what a daemon has to say of its
+// node every now and then.
 func (o *side) quiet(ctx context.Context) []fault.Call {
-	calls := o.proxy.Calls()
+	var calls []fault.Call
 	for none := 0; none < 8 && ctx.Err() == nil; none++ {
-		pause(ctx, 250*time.Millisecond)
-		if more := o.proxy.Calls(); len(more) > 0 {
-			calls, none = append(calls, more...), -1
+		for _, c := range o.proxy.Calls() {
+			if strings.Contains(c.Path, "/namespaces/") {
+				calls, none = append(calls, c), -1
+			}
 		}
+		pause(ctx, 250*time.Millisecond)
 	}
 	return calls
 }

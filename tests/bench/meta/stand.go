@@ -67,6 +67,11 @@ func (s *stand) open(ctx context.Context) (err error) {
 	if s.client, err = kubernetes.NewForConfig(s.admin); err != nil {
 		return err
 	}
+	for _, name := range []string{"tendril", "multus"} {
+		if err := s.api.Apply(ctx, fmt.Sprintf(`{"apiVersion":"v1","kind":"Node","metadata":{"name":%q}}`, name)); err != nil {
+			return err
+		}
+	}
 	return s.define(ctx)
 }
 
