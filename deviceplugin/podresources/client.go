@@ -75,9 +75,9 @@ func (c *Client) Devices(ctx context.Context, namespace, name string) (map[strin
 	return devices(pod), nil
 }
 
-// Held is a device that a pod holds.
+// Held is a device that a container of a pod holds.
 type Held struct {
-	Namespace, Pod string
+	Namespace, Pod, Container string
 	// Resource is the extended resource as which the device was given out, by
 	// any device plugin, and ID what that plugin calls it.
 	Resource, ID string
@@ -97,7 +97,7 @@ func (c *Client) All(ctx context.Context) ([]Held, error) {
 		for _, container := range pod.GetContainers() {
 			for _, d := range container.GetDevices() {
 				for _, id := range d.GetDeviceIds() {
-					list = append(list, Held{Namespace: pod.GetNamespace(), Pod: pod.GetName(), Resource: d.GetResourceName(), ID: id})
+					list = append(list, Held{Namespace: pod.GetNamespace(), Pod: pod.GetName(), Container: container.GetName(), Resource: d.GetResourceName(), ID: id})
 				}
 			}
 		}

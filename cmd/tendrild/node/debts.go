@@ -42,6 +42,7 @@ type debts struct {
 	desk   *loan.Desk
 	// settled is called for a container whose DEL is done.
 	settled func(container string)
+	counts  *counts
 	log     *slog.Logger
 	poke    chan struct{}
 }
@@ -127,6 +128,7 @@ func (d *debts) redeem(ctx context.Context, e spool.Entry, run cni.Runner) error
 	err := d.engine.Redeem(ctx, cni.Request{
 		ContainerID: r.ContainerID, IfName: r.IfName, NetnsPath: r.NetnsPath, Args: pairs(r.Args), Path: r.Path, Config: r.StdinData, Run: run,
 	})
+	d.counts.redeemed(err)
 	if err != nil {
 		return err
 	}

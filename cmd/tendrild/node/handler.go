@@ -20,20 +20,25 @@ import (
 type handler struct {
 	engine *cni.Engine
 	// dirs are where plugins are looked up before CNI_PATH; nil for nowhere.
-	dirs func() []string
-	log  *slog.Logger
+	dirs   func() []string
+	counts *counts
+	log    *slog.Logger
 }
 
 // Handle implements rpc.Handler.
 func (h handler) Handle(ctx context.Context, call *rpc.Call) rpc.Reply {
 	start := time.Now()
+	end := h.counts.begin(call.Command)
 	ctx = cni.WithCallID(ctx, call.ID)
 	log := h.log.With("command", call.Command, "container", call.ContainerID, "ifname", call.IfName)
 	out, err := h.serve(ctx, call)
 	if err != nil {
 		log.ErrorContext(ctx, "call refused", "args", call.Args, "took", time.Since(start), "error", err)
-		return refuse(err, confVersion(call.StdinData), call.ID)
+		wire := wireOf(err)
+		end(wire.Code)
+		return refuse(wire, confVersion(call.StdinData), call.ID)
 	}
+	end(0)
 	log.DebugContext(ctx, "call served", "took", time.Since(start))
 	return rpc.Reply{Stdout: out}
 }
@@ -122,11 +127,7 @@ func millis(ctx context.Context) int64 {
 
 // refuse makes the error object that the shim prints. Its details end with the
 // call's id: the runtime puts them into its event on the pod.
-func refuse(err error, cniVersion, id string) rpc.Reply {
-	var typed *types.Error
-	if !errors.As(err, &typed) || typed.Msg != err.Error() {
-		typed = cni.Wire(err)
-	}
+func refuse(typed *types.Error, cniVersion, id string) rpc.Reply {
 	details := "call " + id
 	if typed.Details != "" {
 		details = typed.Details + "; " + details
@@ -141,6 +142,15 @@ func refuse(err error, cniVersion, id string) rpc.Reply {
 		out = []byte(`{"code":999,"msg":"the error could not be encoded"}`)
 	}
 	return rpc.Reply{Stdout: out, ExitCode: 1}
+}
+
+// wireOf is the error object of the specification for err.
+func wireOf(err error) *types.Error {
+	var typed *types.Error
+	if !errors.As(err, &typed) || typed.Msg != err.Error() {
+		typed = cni.Wire(err)
+	}
+	return typed
 }
 
 // confVersion is the version in which the runtime wants its answer.

@@ -16,7 +16,7 @@ import (
 // daemon's lines.
 func TestErrorAndLogNameTheCall(t *testing.T) {
 	var out bytes.Buffer
-	h := handler{log: slog.New(flight.Handler(slog.NewJSONHandler(&out, nil)))}
+	h := handler{dirs: func() []string { return nil }, log: slog.New(flight.Handler(slog.NewJSONHandler(&out, nil)))}
 	reply := h.Handle(context.Background(), &rpc.Call{Request: rpc.Request{ID: "0123abcd-xyz", Command: "DANCE", StdinData: []byte(`{"cniVersion":"1.1.0"}`)}})
 	var e struct{ Msg, Details string }
 	if err := json.Unmarshal(reply.Stdout, &e); err != nil {

@@ -88,7 +88,7 @@ func run(t *testing.T) *daemon {
 	cluster := onePod{master.Attrs().Name}
 	d := &daemon{t, node.Config{NodeName: "n1", Version: "test", RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"),
 		ConfigFile: filepath.Join(dir, "pools.json"), SysfsRoot: vftest.Tree(t, vftest.TwoNICs()), KubeletRoot: filepath.Join(dir, "kubelet"),
-		CNIBinDir: filepath.Join(dir, "bin"), CNIConfDir: filepath.Join(dir, "net.d"), Log: slog.New(slog.DiscardHandler), Cluster: cluster, Report: cluster}}
+		MetricsAddr: metricsAddr(t), CNIBinDir: filepath.Join(dir, "bin"), CNIConfDir: filepath.Join(dir, "net.d"), Log: slog.New(slog.DiscardHandler), Cluster: cluster, Report: cluster}}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- node.Run(ctx, d.cfg) }()

@@ -76,6 +76,7 @@ type daemon struct {
 	started   time.Time
 	upkeep    *upkeep // set by resume
 	flights   *flight.Recorder
+	counts    *counts
 }
 
 func (d *daemon) open() (err error) {
@@ -115,7 +116,8 @@ func (d *daemon) open() (err error) {
 	if d.slots, err = d.newAddresses(); err != nil {
 		return err
 	}
-	d.flights = flight.New(flight.Options{File: d.failures(), Log: d.Log})
+	d.counts = newCounts()
+	d.flights = flight.New(flight.Options{File: d.failures(), Ended: d.counts.flown, Log: d.Log})
 	d.leases = newLeases(d.journal, d.Log)
 	d.engine = d.newEngine(boot)
 	return nil
@@ -279,7 +281,7 @@ func (d *daemon) fresh() (fresh bool, err error) {
 
 func (d *daemon) answer(ctx context.Context, ln net.Listener) error {
 	d.Log.Info("serving", "socket", d.Socket())
-	return rpc.Serve(ctx, ln, d.lent(handler{engine: d.engine, dirs: d.pluginDirs, log: d.Log}), d.Log)
+	return rpc.Serve(ctx, ln, d.lent(handler{engine: d.engine, dirs: d.pluginDirs, counts: d.counts, log: d.Log}), d.Log)
 }
 
 func (d *daemon) install() error {

@@ -69,7 +69,7 @@ func (d *daemon) resume(ctx context.Context) error {
 		return err
 	}
 	d.upkeep = &upkeep{desk: loan.New(), fs: sysfs.New(d.SysfsRoot)}
-	d.upkeep.debts = &debts{engine: d.engine, spool: queue, desk: d.upkeep.desk, settled: d.deleted, log: d.Log, poke: make(chan struct{}, 1)}
+	d.upkeep.debts = &debts{engine: d.engine, spool: queue, desk: d.upkeep.desk, settled: d.deleted, counts: d.counts, log: d.Log, poke: make(chan struct{}, 1)}
 	if err := d.takeOver(); err != nil {
 		return err
 	}
@@ -198,7 +198,7 @@ func (d *daemon) audit(ctx context.Context, auditor *cni.Auditor) {
 	if err != nil && ctx.Err() == nil && !cni.NeedsRuntime(err) {
 		d.Log.Warn("audit", "error", err)
 	}
-	suspects := map[cni.PodRef]bool{}
+	suspects, singleHomed := map[cni.PodRef]bool{}, 0
 	for _, pod := range unknown {
 		suspects[pod.PodRef] = true
 		if !d.upkeep.suspects[pod.PodRef] {
@@ -209,11 +209,13 @@ func (d *daemon) audit(ctx context.Context, auditor *cni.Auditor) {
 		case err != nil:
 			d.Log.Debug("whether a pod runs is not known", "pod", pod.PodRef, "error", err)
 		case running:
+			singleHomed++
 			d.Log.Warn("pod runs without the networks that it asks for", "pod", pod.PodRef)
 			d.reporter.Missing(pod.PodRef, "the pod runs without the networks that it asks for: it was started while the container runtime did not call Tendril; it gets them when it is started again")
 		}
 	}
 	d.upkeep.suspects = suspects
+	d.counts.singleHomed.Set(float64(singleHomed))
 }
 
 // hostState answers what package takeover and the auditor ask of the host.
