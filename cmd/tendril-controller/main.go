@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tendril-cni/tendril/cmd/apicalls"
 	"github.com/tendril-cni/tendril/cmd/tendril-controller/addresses"
 	"github.com/tendril-cni/tendril/cmd/tendril-controller/admission"
 	"github.com/tendril-cni/tendril/webhook/validate"
@@ -48,6 +49,7 @@ func run(ctx context.Context, cfg admission.Config) error {
 	}
 	ranges := addresses.NewRanges()
 	cfg.Collectors = append(cfg.Collectors, ranges)
+	cfg.Collectors = append(cfg.Collectors, apicalls.Collectors()...)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return admission.Run(ctx, cfg) })
 	group.Go(func() error {

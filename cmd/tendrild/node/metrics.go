@@ -44,7 +44,7 @@ func (d *daemon) readings() readings {
 	return readings{log: d.Log, parts: []part{
 		{"journal", []*prometheus.Desc{heldDesc, copyLagDesc}, d.readJournal},
 		{"attachments", []*prometheus.Desc{attachedDesc, usedDesc}, d.readAttachments},
-		{"upkeep", []*prometheus.Desc{spoolDesc, cacheAgeDesc, backlogDesc, droppedDesc}, d.readUpkeep},
+		{"upkeep", []*prometheus.Desc{readyDesc, spoolDesc, cacheAgeDesc, backlogDesc, droppedDesc}, d.readUpkeep},
 		{"vfs", vfDescs(), d.readVFs},
 		{"kubelet", []*prometheus.Desc{podDeviceDesc}, d.readKubelet},
 	}}

@@ -68,7 +68,7 @@ func get(url string) (string, error) {
 func TestMetricsOfALife(t *testing.T) {
 	d := run(t)
 	ask(t, d, inspect.PathDoctor, func(h inspect.Host) bool { return h.NotReady == "" })
-	d.scrape(`tendril_build_info{version="test"} 1`, `tendril_held{what="attachments"} 0`, `tendril_spool_entries 0`, `tendril_single_homed_pods 0`,
+	d.scrape(`tendril_build_info{version="test"} 1`, `tendril_held{what="attachments"} 0`, `tendril_spool_entries 0`, `tendril_ready 1`, `tendril_vfs{resource="tendril.dev/fast",state="quarantine"} 0`, `tendril_single_homed_pods 0`,
 		`tendril_vfs{resource="tendril.dev/fast",state="free"} 6`, `tendril_vfs{resource="tendril.dev/fast",state="used"} 1`,
 		`tendril_pf_vfs{pf="sriov0",state="made"} 7`, `tendril_scrape_failed{source="journal"} 0`, `tendril_scrape_failed{source="kubelet"} 0`,
 		`sriov_kubepoddevice{container="",dev_type="tendril.dev/fast",namespace="blue",pciAddr="0000:01:10.0",pod="vnf"} 1`)

@@ -7,6 +7,7 @@ import (
 )
 
 var (
+	readyDesc    = prometheus.NewDesc("tendril_ready", "1 while an ADD would be served, as far as the daemon itself can tell (/readyz).", nil, nil)
 	spoolDesc    = prometheus.NewDesc("tendril_spool_entries", "DELs that came while no daemon listened, or that no runtime will send, and that are not done yet.", nil, nil)
 	cacheAgeDesc = prometheus.NewDesc("tendril_cache_age_seconds", "For how long the API server has not been heard of, by what is watched; it speaks about once a minute.", []string{"cache"}, nil)
 	backlogDesc  = prometheus.NewDesc("tendril_reports_waiting", "Network statuses and events that wait to be written to the API server.", []string{"kind"}, nil)
@@ -14,7 +15,8 @@ var (
 )
 
 // readUpkeep tells what is owed, and how well the API server is reached.
-func (d *daemon) readUpkeep(_ context.Context, to sink) error {
+func (d *daemon) readUpkeep(ctx context.Context, to sink) error {
+	to.gauge(readyDesc, float64(btoi(d.engine.Status(ctx) == nil)))
 	to.gauge(spoolDesc, float64(entries(d.spoolDir())))
 	if d.cache == nil {
 		return nil

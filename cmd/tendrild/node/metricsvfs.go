@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tendril-cni/tendril/cni"
+	"github.com/tendril-cni/tendril/cni/inspect"
 	"github.com/tendril-cni/tendril/cni/netns"
 	"github.com/tendril-cni/tendril/deviceplugin/podresources"
 	"github.com/tendril-cni/tendril/vf"
@@ -98,6 +99,11 @@ func btoi(b bool) int {
 func (d *daemon) countVFs(v *vfView, to sink) {
 	type group struct{ resource, state string }
 	n := map[group]int{}
+	for _, p := range d.offer.plugin.Pools() {
+		for _, state := range []string{inspect.Free, inspect.Used, inspect.Quarantined, inspect.Unfit, inspect.HostOwned} {
+			n[group{p.Name(), state}] = 0 // that a pool has none left is what one looks for
+		}
+	}
 	for _, f := range v.Snapshot.VFs {
 		state, _ := v.state(f)
 		n[group{v.pools[f.Addr.String()], state}]++
