@@ -134,7 +134,7 @@ func (e *Engine) warn(ctx context.Context, pod PodRef, plan []Planned) {
 	to, ok := e.Report.(Warner)
 	for _, p := range plan {
 		for _, text := range p.Warnings {
-			e.Log.WarnContext(ctx, "request may not be served", "pod", pod, "network", p.Attachment.Network, "why", text)
+			e.Log.WarnContext(ctx, "request may not be served", "pod", pod, "network", p.Attachment.Network, "cause", text)
 			if ok {
 				to.Warned(pod, text)
 			}

@@ -91,7 +91,7 @@ func (e *Engine) probe(ctx context.Context, r Request, rec *Record) ([]conflict,
 	taken, err := e.Prober.Conflicts(ctx, r.Netns, link, suspects)
 	unasked := errors.Is(err, ErrUnasked)
 	if unasked {
-		e.Log.Warn("addresses in doubt are used without a probe", "pod", rec.Attachment.Pod, "network", rec.Attachment.Network, "addresses", suspects, "why", err)
+		e.Log.Warn("addresses in doubt are used without a probe", "pod", rec.Attachment.Pod, "network", rec.Attachment.Network, "addresses", suspects, "cause", err)
 		err = nil
 	}
 	if err = errors.Join(err, driver.Detach(ctx, r.Netns, bare)); err != nil || unasked {

@@ -66,7 +66,7 @@ func (c *cdiSpec) sync(pools []Pool) bool {
 	}
 	if err.Error() != c.told {
 		c.told = err.Error()
-		c.log.Warn("CDI specification not written, containers get device nodes instead", "err", err)
+		c.log.Warn("CDI specification not written, containers get device nodes instead", "error", err)
 	}
 	return false
 }

@@ -107,7 +107,7 @@ func (f *infoFiles) write(pools []Pool, changed bool) (prune func()) {
 			f.told = ""
 		} else if err.Error() != f.told {
 			f.told = err.Error()
-			f.log.Warn("device-info files not written", "err", err)
+			f.log.Warn("device-info files not written", "error", err)
 		}
 	}
 }
@@ -142,7 +142,7 @@ func (f *infoFiles) try(pools []Pool) (wanted map[string]bool, err error) {
 func (f *infoFiles) note(pools []Pool) error {
 	if f.known == nil {
 		if err := f.recall(); err != nil {
-			f.log.Warn("ledger of device-info files is unreadable; files of resources that are gone stay", "path", infoLedger, "err", err)
+			f.log.Warn("ledger of device-info files is unreadable; files of resources that are gone stay", "path", infoLedger, "error", err)
 		}
 	}
 	for i := range pools {

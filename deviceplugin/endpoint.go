@@ -86,7 +86,7 @@ func (e *endpoint) step(ctx context.Context) time.Duration {
 	}
 	if ctx.Err() == nil && err.Error() != e.told {
 		e.told = err.Error()
-		e.log.Warn("resource not registered, trying again", "resource", e.resource.String(), "err", err)
+		e.log.Warn("resource not registered, trying again", "resource", e.resource.String(), "error", err)
 	}
 	e.retry = min(max(2*e.retry, firstRetry), lastRetry)
 	return e.retry

@@ -128,7 +128,7 @@ func (f *File) wasThere() bool {
 // bad notes a failure, and logs it when it is another one than before.
 func (f *File) bad(err error) {
 	if before := f.Err(); before == nil || before.Error() != err.Error() {
-		f.opts.Log.Warn("configuration of device pools refused, the pools stay as they are", "err", err)
+		f.opts.Log.Warn("configuration of device pools refused, the pools stay as they are", "error", err)
 	}
 	f.err.Store(&err)
 }
@@ -139,7 +139,7 @@ func (f *File) keep(data []byte) {
 		return
 	}
 	if err := replaceFile(filepath.Dir(f.opts.Good), filepath.Base(f.opts.Good), data); err != nil {
-		f.opts.Log.Warn("good configuration of device pools not kept for a restart", "path", f.opts.Good, "err", err)
+		f.opts.Log.Warn("good configuration of device pools not kept for a restart", "path", f.opts.Good, "error", err)
 	}
 }
 
@@ -161,7 +161,7 @@ func (f *File) Run(ctx context.Context, changed func(Config)) error {
 	}
 	w := &fsnotify.Watcher{} // its channels are nil and silent
 	if real, err := fsnotify.NewWatcher(); err != nil {
-		f.opts.Log.Warn("configuration of device pools is only looked at now and then", "every", fileSweep, "err", err)
+		f.opts.Log.Warn("configuration of device pools is only looked at now and then", "every", fileSweep, "error", err)
 	} else {
 		w = real
 		defer w.Close()
@@ -203,7 +203,7 @@ func (f *File) wait(ctx context.Context, w *fsnotify.Watcher) bool {
 			return true
 		case <-w.Events:
 		case err := <-w.Errors:
-			f.opts.Log.Debug("configuration watch", "err", err)
+			f.opts.Log.Debug("configuration watch", "error", err)
 		}
 		if !stirred { // a directory that never rests is looked at all the same
 			stirred = true

@@ -69,7 +69,7 @@ func (k kubelet) watch(ctx context.Context, log *slog.Logger, changed func()) {
 	// Without a watcher the sweeps remain; its channels are nil and silent.
 	w := &fsnotify.Watcher{}
 	if real, err := fsnotify.NewWatcher(); err != nil {
-		log.Warn("kubelet directories are only looked at now and then", "every", sweep, "err", err)
+		log.Warn("kubelet directories are only looked at now and then", "every", sweep, "error", err)
 	} else {
 		w = real
 		defer w.Close()
@@ -91,7 +91,7 @@ func (k kubelet) watch(ctx context.Context, log *slog.Logger, changed func()) {
 			return
 		case <-tick.C:
 		case err := <-w.Errors:
-			log.Debug("kubelet directory watch", "err", err)
+			log.Debug("kubelet directory watch", "error", err)
 		case <-w.Events:
 		}
 	}

@@ -178,7 +178,7 @@ func (p *Plugin) Run(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		p.holdings.follow(ctx, p.Refresh, func(err error) {
-			p.opts.Log.Debug("holders of devices not known anew", "err", err)
+			p.opts.Log.Debug("holders of devices not known anew", "error", err)
 		})
 		return nil
 	})
@@ -279,7 +279,7 @@ func (p *Plugin) merged() Config {
 	}
 	cfg, err := Merge(*p.config.Load(), more)
 	if before := p.Refused(); err != nil && (before == nil || before.Error() != err.Error()) {
-		p.opts.Log.Warn("resources of policies left out", "err", err)
+		p.opts.Log.Warn("resources of policies left out", "error", err)
 	}
 	p.refused.Store(&err)
 	return cfg

@@ -165,7 +165,7 @@ func (s *service) NotifyRegistrationStatus(_ context.Context, st *registerapi.Re
 	if st.GetPluginRegistered() {
 		s.log.Info("resource registered", "resource", s.resource, "mode", "plugin watcher")
 	} else {
-		s.log.Warn("kubelet refused the resource", "resource", s.resource, "err", st.GetError())
+		s.log.Warn("kubelet refused the resource", "resource", s.resource, "error", st.GetError())
 	}
 	return &registerapi.RegistrationStatusResponse{}, nil
 }

@@ -73,7 +73,7 @@ func (k *Keeper) Acquire(ctx context.Context, ns *os.File, container, path strin
 	if err := k.store.Save(kept); err != nil {
 		return Lease{}, errors.Join(fmt.Errorf("store lease of %s: %w", l.Address.Prefix, err), Release(ns, r, l))
 	}
-	k.log.Info("lease acquired", "container", container, "ifname", r.IfName, "address", l.Address.Prefix.String(), "expire", l.Expire)
+	k.log.Info("lease acquired", "container", container, "ifname", r.IfName, "address", l.Address.Prefix.String(), "until", l.Expire)
 	return l, k.Keep(ns, kept)
 }
 
@@ -178,7 +178,7 @@ func (k *Keeper) maintain(ctx context.Context, ns *os.File, w *watch) {
 			if err := k.store.Save(w.kept); err != nil {
 				k.log.Warn("store renewed lease", "client", w.kept.Request.ClientID, "error", err)
 			}
-			k.log.Debug("lease renewed", "client", w.kept.Request.ClientID, "expire", l.Expire)
+			k.log.Debug("lease renewed", "client", w.kept.Request.ClientID, "until", l.Expire)
 			next = l.Renew
 		case errors.Is(err, netns.ErrNotFound):
 			return // the interface went without a DEL; DEL or GC drops the lease

@@ -97,7 +97,7 @@ func (c *copier) write() bool {
 	})
 	if err != nil {
 		c.since.Store(since)
-		c.log.Warn("journal copy is behind; a power cut now would lose addresses of restarted pods", "copy", c.path, "error", err)
+		c.log.Warn("journal copy is behind; a power cut now would lose addresses of restarted pods", "path", c.path, "error", err)
 	}
 	return err == nil
 }

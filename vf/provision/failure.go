@@ -38,7 +38,7 @@ func (p *Provisioner) note(o outcome) {
 	}
 	f.until = time.Now().Add(min(firstRetry<<min(f.tries-1, 10), lastRetry))
 	if o.err != nil {
-		p.opts.Log.Warn("VF policies are not applied to a PF yet", "pf", o.pf, "error", o.err, "try", f.tries)
+		p.opts.Log.Warn("VF policies are not applied to a PF yet", "pf", o.pf, "error", o.err, "tries", f.tries)
 	}
 }
 

@@ -199,7 +199,7 @@ func kernelEvents(ctx context.Context, log *slog.Logger) (<-chan struct{}, func(
 
 func (i *Inventory) warn(err error) {
 	if err != nil {
-		i.log.Warn("inventory kept as it was", "err", err)
+		i.log.Warn("inventory kept as it was", "error", err)
 	}
 }
 
@@ -249,7 +249,7 @@ func (i *Inventory) name(skipped []Skipped) {
 	for _, s := range skipped {
 		text := s.Error()
 		if now[text] = true; !i.named[text] {
-			i.log.Warn("inventory goes on without", "path", s.Path, "err", s.Err)
+			i.log.Warn("inventory goes on without", "path", s.Path, "error", s.Err)
 		}
 	}
 	i.named = now
@@ -261,7 +261,7 @@ func (i *Inventory) altNames(snap *vf.Snapshot) {
 	}
 	names, err := i.opts.AltNames()
 	if err != nil {
-		i.log.Warn("inventory goes on without", "path", "alternative names", "err", err)
+		i.log.Warn("inventory goes on without", "path", "alternative names", "error", err)
 		return
 	}
 	for n := range snap.PFs {
@@ -275,7 +275,7 @@ func (i *Inventory) profiles(snap *vf.Snapshot) {
 	}
 	names, err := i.opts.Profiles()
 	if err != nil {
-		i.log.Warn("inventory goes on without", "path", "DDP profiles", "err", err)
+		i.log.Warn("inventory goes on without", "path", "DDP profiles", "error", err)
 		return
 	}
 	for n := range snap.PFs {

@@ -38,7 +38,7 @@ func receive(ctx context.Context, fd int, what string, concerns func([]byte) boo
 		defer close(ended)
 		defer unhook()
 		if err := listen(socket, concerns, c); err != nil && ctx.Err() == nil {
-			log.Warn("events ended, the inventory is swept once a minute", "events", what, "err", err)
+			log.Warn("events ended, the inventory is swept once a minute", "events", what, "error", err)
 		}
 	}()
 	return c, func() { <-ended }, nil

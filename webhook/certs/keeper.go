@@ -130,7 +130,7 @@ func (k *Keeper) advance(ctx context.Context) (changed bool, err error) {
 	if err := k.store.Save(ctx, next.Data(), version); err != nil {
 		return false, fmt.Errorf("save webhook certificate: %w", err)
 	}
-	k.log.Info("webhook certificate changed", "authorities", len(next.authorities), "leaf_until", next.leaf.Leaf.NotAfter)
+	k.log.Info("webhook certificate changed", "authorities", len(next.authorities), "until", next.leaf.Leaf.NotAfter)
 	return true, nil
 }
 
