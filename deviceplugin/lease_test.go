@@ -164,6 +164,23 @@ func TestHoldersUnknown(t *testing.T) {
 	k.shows(low, none)
 }
 
+// TestInvariant4LeaseIsTheLastWord: a device that another resource gave out a
+// moment ago, which the pool that is being served cannot know yet, is not given out
+// again; nor are the others of the same request.
+func TestInvariant4LeaseIsTheLastWord(t *testing.T) {
+	k := newKubelet(t, true)
+	k.start()
+	p, _ := plugin(t, deviceplugin.Options{KubeletRoot: k.root, Config: config(t, twoPools), Inventory: &inventory{snap: nic(4, "igbvf")}})
+	k.shows(low, none)
+	p.Allocations().Add(deviceplugin.Allocation{Resource: "intel.com/high", IDs: []string{"0000:01:10.2"}, Time: time.Now()})
+	_, err := k.client("intel.com/low").Allocate(t.Context(), request("0000:01:10.0", "0000:01:10.2"))
+	refusedFor(t, err, `resource "intel.com/low"`, "0000:01:10.2", "held by a container as intel.com/high")
+	if a, ok := p.Allocations().Last("0000:01:10.0"); ok {
+		t.Errorf("the refused request left %+v", a)
+	}
+	k.shows(low, none)
+}
+
 // TestInvariant4OneOfManyReloads: while the configuration moves the devices from
 // name to name, and every name hands them out as fast as it can, no device goes
 // to two names.

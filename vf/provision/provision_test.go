@@ -379,6 +379,13 @@ func TestInvariant4QuarantineIsRespected(t *testing.T) {
 	mu.Unlock()
 	p.Poke()
 	s.until("all on vfio-pci", func(st vf.State) bool { return is(vf.Applied)(st) && p.Unfit(vf1) == "" })
+	// It counts from the moment on in which it is known, not from the next look.
+	mu.Lock()
+	cause = "in quarantine: again"
+	mu.Unlock()
+	if got := p.Unfit(vf1); got != "in quarantine: again" {
+		t.Errorf("a VF that is in quarantine now is unfit because %q", got)
+	}
 }
 
 func TestPlanChangesNothing(t *testing.T) {
