@@ -71,6 +71,7 @@ func flags() (cfg node.Config, level slog.Level, done bool) {
 	fs.StringVar(&cfg.Inspect, "inspect", "", "print what the running daemon says of a `path` (/attachments, /vfs, ...; / lists them), and end")
 	fs.BoolVar(&cfg.Plan, "plan", false, "print what the VF policies would do to this node, change nothing, and end")
 	fs.BoolVar(&cfg.CDI, "use-cdi", false, "give containers device nodes by CDI specifications in /var/run/cdi (kubelet 1.28 or later)")
+	fs.BoolVar(&cfg.PFLink, "pf-link", false, "take VFs for unhealthy while their PF has no link (a VF policy's pfLink says so for its own VFs)")
 	fs.StringVar(&cfg.NodeName, "node-name", envOr("NODE_NAME", host), "name of this node's Node object")
 	fs.StringVar(&cfg.Kubeconfig, "kubeconfig", "", "kubeconfig file; empty for the in-cluster configuration")
 	fs.StringVar(&cfg.RunDir, "run-dir", "/run/tendril", "directory of the socket and the journal, on a tmpfs")

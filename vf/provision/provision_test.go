@@ -388,6 +388,38 @@ func TestInvariant4QuarantineIsRespected(t *testing.T) {
 	}
 }
 
+// TestPFLink: without a policy, and where it was asked for, VFs are unfit while
+// their PF has no link.
+func TestPFLink(t *testing.T) {
+	m := vftest.NewMachine(nic(7))
+	p, err := provision.New(provision.Options{
+		Inventory: m, Kernel: m, Store: &memory{data: map[string][]byte{}}, Log: slog.New(slog.DiscardHandler), PFLink: true,
+		InUse: func(context.Context) (func(vf.Addr) string, error) { return func(vf.Addr) string { return "" }, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &stage{T: t, machine: m, p: p}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	link := func(up bool) { m.Change(func(s *vf.Snapshot) { s.PFs[0].LinkUp = up }) }
+	p.SetPolicies(nil)
+	link(false)
+	s.until("all unfit", func(st vf.State) bool { return len(st.Unfit) == 7 })
+	if got := p.Unfit(vf1); got != "PF sriov0 has no link" {
+		t.Errorf("unfit because %q", got)
+	}
+	link(true)
+	s.until("all fit", func(st vf.State) bool { return len(st.Unfit) == 0 })
+}
+
 func TestPlanChangesNothing(t *testing.T) {
 	m := vftest.NewMachine(nic(0))
 	s := newStage(t, m)

@@ -23,7 +23,10 @@ type Config struct {
 	// Plan says that what the VF policies would do is to be printed: see PrintPlan.
 	Plan bool
 	// CDI gives containers their device nodes by CDI instead of by name.
-	CDI      bool
+	CDI bool
+	// PFLink makes VFs unhealthy while their PF has no link, also those that no
+	// policy is about.
+	PFLink   bool
 	NodeName string
 	// Kubeconfig is empty for the in-cluster configuration.
 	Kubeconfig  string

@@ -85,7 +85,7 @@ func (d *daemon) newVFs(fs *sysfs.FS, boot string, refresh func()) (*vfs, error)
 	}
 	v.provisioner, err = provision.New(provision.Options{
 		Inventory: d.inventory, Kernel: provision.Linux{FS: fs}, Store: store, BootID: boot, Log: d.Log,
-		InUse: d.inUse, Quarantined: v.ward.Cause,
+		InUse: d.inUse, Quarantined: v.ward.Cause, PFLink: d.PFLink,
 		Changed: func(s vf.State) {
 			if v.adapter != nil {
 				v.adapter.Report(s)
