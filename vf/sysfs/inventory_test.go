@@ -129,10 +129,15 @@ func TestInventoryTakesAltNames(t *testing.T) {
 
 func TestConcerns(t *testing.T) {
 	rows := map[string]bool{
-		"bind@/devices/pci0000:00/0000:01:10.2\x00ACTION=bind\x00SUBSYSTEM=pci\x00":         true,
-		"move@/devices/pci0000:00/0000:01:10.2/net/net1\x00SUBSYSTEM=net\x00":               true,
-		"add@/devices/virtual/net/veth0\x00ACTION=add\x00SUBSYSTEM=net\x00":                 false,
-		"add@/devices/pci0000:00/0000:01:10.2/net/eth0/queues/rx-0\x00SUBSYSTEM=queues\x00": false,
+		"bind@/devices/pci0000:00/0000:01:10.2\x00ACTION=bind\x00SUBSYSTEM=pci\x00":           true,
+		"move@/devices/pci0000:00/0000:01:10.2/net/net1\x00SUBSYSTEM=net\x00":                 true,
+		"add@/devices/pci0000:00/0000:01:00.0/mlx5_core.sf.4\x00SUBSYSTEM=auxiliary\x00":      true,
+		"add@/devices/pci0000:00/0000:01:10.2/infiniband/mlx5_3\x00SUBSYSTEM=infiniband\x00":  true,
+		"add@/devices/pci0000:00/0000:01:10.2/vdpa0\x00ACTION=add\x00SUBSYSTEM=vdpa\x00":      true,
+		"add@/devices/pci0000:00/0000:01:10.2/vdpa0/vhost-vdpa-1\x00SUBSYSTEM=vhost-vdpa\x00": true,
+		"add@/devices/virtual/block/loop3\x00ACTION=add\x00SUBSYSTEM=block\x00":               false,
+		"add@/devices/virtual/net/veth0\x00ACTION=add\x00SUBSYSTEM=net\x00":                   false,
+		"add@/devices/pci0000:00/0000:01:10.2/net/eth0/queues/rx-0\x00SUBSYSTEM=queues\x00":   false,
 		"": false, "\x00\x00": false, "SUBSYSTEM=pci": false,
 	}
 	for message, want := range rows {

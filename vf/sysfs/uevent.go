@@ -62,20 +62,29 @@ func listen(socket *os.File, concerns func([]byte) bool, c chan<- struct{}) erro
 	}
 }
 
-// Concerns reports whether a uevent can change the inventory: a PCI function, or
-// the network device of one, came, went, was bound, renamed or moved. The events
-// of virtual devices and of queues, of which every pod start raises dozens, do
-// not. The message is "action@path", then "KEY=value" strings, each ended by NUL
-// (lib/kobject_uevent.c).
+// watched are the subsystems whose devices are functions, or what hangs on them
+// and decides what they can be used for.
+var watched = map[string]bool{
+	"pci": true, "auxiliary": true, "infiniband": true, "infiniband_verbs": true, "infiniband_mad": true,
+	"uio": true, "vdpa": true, "vhost-vdpa": true,
+}
+
+// Concerns reports whether a uevent can change the inventory: a PCI function, a
+// subfunction, or a network, RDMA, UIO or vDPA device of one, came, went, was
+// bound, renamed or moved. The events of virtual network devices and of queues, of
+// which every pod start raises dozens, do not. The message is "action@path", then
+// "KEY=value" strings, each ended by NUL (lib/kobject_uevent.c).
 func Concerns(message []byte) bool {
 	head, rest, _ := bytes.Cut(message, []byte{0})
 	_, path, _ := bytes.Cut(head, []byte("@"))
 	for field := range bytes.SplitSeq(rest, []byte{0}) {
-		switch string(field) {
-		case "SUBSYSTEM=pci":
-			return true
-		case "SUBSYSTEM=net":
+		subsystem, ok := bytes.CutPrefix(field, []byte("SUBSYSTEM="))
+		switch {
+		case !ok:
+		case string(subsystem) == "net":
 			return !bytes.HasPrefix(path, []byte("/devices/virtual/"))
+		default:
+			return watched[string(subsystem)]
 		}
 	}
 	return false
