@@ -19,7 +19,8 @@ unit() {
 
 lab() {
   say "lab tier: tests inside machines with real VFs, a new machine for each package"
-  go test -p 1 -count=1 -tags lab -timeout 20m -exec "$PWD/bin/lab exec" $(tagged lab)
+  # An emulated machine is one thread: two of them are what two cores do at once.
+  go test -p 2 -count=1 -tags lab -timeout 20m -exec "$PWD/bin/lab exec" $(tagged lab)
 }
 
 # What every run plays on clusters. The other packages with the tag take longer
@@ -29,9 +30,13 @@ always="./tests/lab ./tests/lab/cluster ./tests/e2e ./tests/vf ./tests/admission
 clusters() {
   say "cluster tier: real Kubernetes on two machines"
   make --no-print-directory image ARCHS="$(go env GOARCH)"
+  local package alone=() beside=()
   for package in "$@"; do
-    go test -count=1 -tags cluster -timeout 30m -v "$package"
+    if grep -qE '(Nodes|Index): +2' "$package"/*_test.go; then alone+=("$package"); else beside+=("$package"); fi
   done
+  # As in the lab tier: suites with one machine in pairs, those with two by themselves.
+  [ ${#alone[@]} = 0 ] || go test -p 1 -count=1 -tags cluster -timeout 30m -v "${alone[@]}"
+  [ ${#beside[@]} = 0 ] || go test -p 2 -count=1 -tags cluster -timeout 30m -v "${beside[@]}"
 }
 
 fetch() {

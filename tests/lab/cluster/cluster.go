@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
@@ -35,17 +37,8 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 
 // start boots the machines while the control plane starts: they need it last.
 func (c *Cluster) start(ctx context.Context) error {
-	disk, err := nodeDisk(ctx)
-	if err != nil {
-		return err
-	}
 	g, gctx := errgroup.WithContext(ctx)
-	for n := range c.nodes {
-		g.Go(func() (err error) {
-			c.nodes[n], err = c.boot(gctx, n+1, disk)
-			return err
-		})
-	}
+	g.Go(func() error { return c.bootAll(gctx) })
 	g.Go(func() (err error) {
 		c.api, err = c.startAPI(gctx)
 		return err
@@ -59,10 +52,44 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.eachNode(func(n int) error { return c.startNode(ctx, n) }); err != nil {
 		return err
 	}
-	if err := c.ImportImage(ctx, c.options.Images...); err != nil {
+	return c.awaitUsable(ctx)
+}
+
+// bootAll boots the machines with their disks: the programs, which all clusters have alike, and the
+// images of this one.
+func (c *Cluster) bootAll(ctx context.Context) error {
+	node, err := nodeDisk(ctx)
+	if err != nil {
 		return err
 	}
-	return c.awaitUsable(ctx)
+	// Machines that have booted hold the image open.
+	dir, err := os.MkdirTemp("", "tendril-images-")
+	if err != nil {
+		return err
+	}
+	store := filepath.Join(dir, "store.img")
+	err = c.writeImages(ctx, store, dir)
+	if err == nil {
+		c.options.say("images are on a disk")
+		err = c.eachNode(func(n int) (err error) {
+			c.nodes[n-1], err = c.boot(ctx, n, machine.Disk{Image: node, Mount: diskDir}, machine.Disk{Image: store, Mount: storeDir, Writable: true})
+			return err
+		})
+	}
+	return errors.Join(err, os.RemoveAll(dir))
+}
+
+// writeImages writes the disk of the images that every node has and those of the options.
+func (c *Cluster) writeImages(ctx context.Context, disk, dir string) error {
+	pause, tools := filepath.Join(dir, "pause.tar"), filepath.Join(dir, "tools.tar")
+	err := errors.Join(writePause(ctx, pause), writeTools(ctx, tools))
+	if err == nil {
+		err = writeStore(ctx, disk, dir, append([]string{pause, tools}, c.options.Images...))
+	}
+	if err != nil {
+		return fmt.Errorf("write disk of images: %w", err)
+	}
+	return nil
 }
 
 func (c *Cluster) startAPI(ctx context.Context) (*kube.API, error) {
@@ -80,10 +107,10 @@ func (c *Cluster) startAPI(ctx context.Context) (*kube.API, error) {
 	return api, err
 }
 
-func (c *Cluster) boot(ctx context.Context, n int, disk string) (*machine.Machine, error) {
+func (c *Cluster) boot(ctx context.Context, n int, disks ...machine.Disk) (*machine.Machine, error) {
 	o := c.options.Machine
 	o.Index = n
-	o.Disks = append(o.Disks[:len(o.Disks):len(o.Disks)], machine.Disk{Image: disk, Mount: diskDir})
+	o.Disks = append(o.Disks[:len(o.Disks):len(o.Disks)], disks...)
 	m, err := machine.Boot(ctx, o)
 	if err == nil {
 		c.options.say("%s has booted", NodeName(n))

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 
@@ -12,15 +13,14 @@ import (
 
 // diskDir is where a node finds the disk of its programs, with
 //
-//	bin/     kubelet, containerd and what belongs to it
-//	cni/     the reference plugins
-//	images/  archives of the images that every node has
+//	bin/  kubelet, containerd and what belongs to it
+//	cni/  the reference plugins
 //
 // A disk that all nodes read costs no copying: a node reads those pages of a program that it runs.
 const diskDir = "/opt/node"
 
 const (
-	diskFormat = "1" // changes when the same programs would make another disk
+	diskFormat = "2" // changes when the same programs would make another disk
 	diskSize   = "512M"
 )
 
@@ -30,8 +30,10 @@ func Fetch(ctx context.Context) error {
 	if err := machine.Fetch(ctx); err != nil {
 		return err
 	}
-	_, err := nodeDisk(ctx)
-	return err
+	_, err1 := programs.Pause(ctx)
+	_, err2 := busybox(ctx)
+	_, err3 := nodeDisk(ctx)
+	return errors.Join(err1, err2, err3)
 }
 
 // nodeDisk returns the path of the disk.
@@ -48,21 +50,10 @@ func nodeDisk(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	pause, err := programs.Pause(ctx)
-	if err != nil {
-		return "", err
-	}
-	tools, err := busybox(ctx)
-	if err != nil {
-		return "", err
-	}
 	// The directories' names are the keys of what is in them.
-	key := cache.Key(diskFormat, kubernetes.Kubelet, containerd, plugins, pause, tools, PauseImage, ToolsImage)
-	return machine.DiskImage(ctx, "node", key, diskSize, func(ctx context.Context, dir string) error {
-		if err := linkPrograms(dir, containerd, plugins, kubernetes.Kubelet); err != nil {
-			return err
-		}
-		return writeImages(ctx, filepath.Join(dir, "images"))
+	key := cache.Key(diskFormat, kubernetes.Kubelet, containerd, plugins)
+	return machine.DiskImage(ctx, "node", key, diskSize, func(_ context.Context, dir string) error {
+		return linkPrograms(dir, containerd, plugins, kubernetes.Kubelet)
 	})
 }
 
@@ -90,14 +81,4 @@ func linkFiles(to, from string) error {
 		}
 	}
 	return nil
-}
-
-func writeImages(ctx context.Context, dir string) error {
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return err
-	}
-	if err := writePause(ctx, filepath.Join(dir, "pause.tar")); err != nil {
-		return err
-	}
-	return writeTools(ctx, filepath.Join(dir, "tools.tar"))
 }

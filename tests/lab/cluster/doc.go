@@ -11,8 +11,9 @@
 //  2. Node n is machine n, at 10.77.0.1n, with pods in 10.244.n.0/24. There is no kube-proxy and no
 //     cluster DNS: a pod that talks to the API server is told where it is by KUBERNETES_SERVICE_HOST
 //     and KUBERNETES_SERVICE_PORT in its manifest.
-//  3. No registry is reachable. A node has the images PauseImage and ToolsImage and what ImportImage
-//     gave it; pods say imagePullPolicy: Never.
+//  3. No registry is reachable. A node has the images PauseImage and ToolsImage and those of the
+//     options, on a disk that was made before it booted, and what ImportImage gave it; pods say
+//     imagePullPolicy: Never.
 //  4. Everything ends with Close or with the lab's namespaces, whichever comes first.
 //
 // Methods may be called concurrently, save Close.

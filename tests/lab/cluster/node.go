@@ -51,7 +51,7 @@ func (c *Cluster) startNode(ctx context.Context, n int) error {
 		nodeScript + " install " + diskDir,
 		c.routes(n),
 		nodeScript + " start containerd",
-		nodeScript + " import " + diskDir + "/images/*.tar",
+		nodeScript + " await containerd",
 		startKubelet(n),
 	}, "\n")
 	if err := c.run(ctx, n, script); err != nil {

@@ -21,7 +21,7 @@ type Options struct {
 	Kubelet map[string]any
 	// CRDs are as in kube.Options.
 	CRDs []string
-	// Images are archives to import into every node before it is Ready.
+	// Images are archives whose images every node has from its start.
 	Images []string
 	// Progress, if set, is told in a few words what has been reached. Several goroutines call it.
 	Progress func(reached string)

@@ -27,3 +27,13 @@ func DiskImage(ctx context.Context, name, key, size string, build func(ctx conte
 	})
 	return filepath.Join(dir, "disk.img"), err
 }
+
+// WriteDisk writes the disk image of a directory tree that is different each time,
+// so that nobody would keep it.
+func WriteDisk(ctx context.Context, image, size, dir string) error {
+	guest, err := guestTree(ctx)
+	if err != nil {
+		return err
+	}
+	return makeDisk(ctx, guest, dir, image, size)
+}

@@ -41,14 +41,17 @@ type Options struct {
 	// Repo is the host directory that is mounted read-only at its own path; if
 	// empty, the repository.
 	Repo string
-	// Disks are mounted read-only in the machine.
+	// Disks are mounted in the machine.
 	Disks []Disk
 }
 
-// A Disk is an image made by [DiskImage] and where the machine mounts it.
+// A Disk is an image made by [DiskImage] or [WriteDisk] and where the machine
+// mounts it, read-only unless it is Writable. What is written is thrown away when
+// the machine ends; the image may be shared, and removed once a machine has booted.
 type Disk struct {
-	Image string
-	Mount string
+	Image    string
+	Mount    string
+	Writable bool
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -113,7 +116,11 @@ func (o Options) commandLine() string {
 	}
 	var disks []string
 	for i, d := range o.Disks {
-		disks = append(disks, fmt.Sprintf("vd%c:%s", 'b'+i, d.Mount))
+		mode := "ro"
+		if d.Writable {
+			mode = "rw"
+		}
+		disks = append(disks, fmt.Sprintf("vd%c:%s:%s", 'b'+i, d.Mount, mode))
 	}
 	if len(disks) > 0 {
 		words = append(words, "lab.disks="+strings.Join(disks, ","))
