@@ -10,12 +10,22 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
 
 	"github.com/tendril-cni/tendril/ipam/v1alpha1"
 )
+
+// codecs decode what the API server says of its own: errors. The objects are read
+// as JSON. client-go's scheme would do as well, and bring every API type of
+// Kubernetes into the daemon's memory.
+var codecs = func() runtime.NegotiatedSerializer {
+	scheme := runtime.NewScheme()
+	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
+	return serializer.NewCodecFactory(scheme).WithoutConversion()
+}()
 
 // callTime bounds one call to the API server, unless Options say otherwise.
 const callTime = 4 * time.Second
@@ -31,7 +41,7 @@ func NewBlocks(config *rest.Config) (*Blocks, error) {
 	c := rest.CopyConfig(config)
 	c.GroupVersion = &schema.GroupVersion{Group: v1alpha1.Group, Version: v1alpha1.Version}
 	c.APIPath = "/apis"
-	c.NegotiatedSerializer = scheme.Codecs.WithoutConversion()
+	c.NegotiatedSerializer = codecs
 	c.ContentType, c.AcceptContentTypes = "application/json", "application/json"
 	// Claims are few and somebody waits for each: a limit of our own would only
 	// add to the API server's.

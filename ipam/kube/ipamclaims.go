@@ -10,7 +10,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 )
 
@@ -46,7 +45,7 @@ func NewIPAMClaims(config *rest.Config) (*IPAMClaims, error) {
 	c := rest.CopyConfig(config)
 	c.GroupVersion = &schema.GroupVersion{Group: "k8s.cni.cncf.io", Version: "v1alpha1"}
 	c.APIPath = "/apis"
-	c.NegotiatedSerializer = scheme.Codecs.WithoutConversion()
+	c.NegotiatedSerializer = codecs
 	c.ContentType, c.AcceptContentTypes = "application/json", "application/json"
 	c.QPS = -1
 	client, err := rest.RESTClientFor(c)

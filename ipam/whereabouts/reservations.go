@@ -9,8 +9,10 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
 )
 
@@ -29,13 +31,21 @@ type Reservations struct {
 	read  time.Time
 }
 
+// codecs decode what the API server says of its own, as those of package ipam/kube
+// and for the same reason.
+var codecs = func() runtime.NegotiatedSerializer {
+	scheme := runtime.NewScheme()
+	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
+	return serializer.NewCodecFactory(scheme).WithoutConversion()
+}()
+
 // NewReservations returns a client of the namespace in which whereabouts keeps
 // its objects. node is the name of this node.
 func NewReservations(config *rest.Config, namespace, node string) (*Reservations, error) {
 	c := rest.CopyConfig(config)
 	c.GroupVersion = &schema.GroupVersion{Group: "whereabouts.cni.cncf.io", Version: "v1alpha1"}
 	c.APIPath = "/apis"
-	c.NegotiatedSerializer = scheme.Codecs.WithoutConversion()
+	c.NegotiatedSerializer = codecs
 	c.ContentType, c.AcceptContentTypes = "application/json", "application/json"
 	c.QPS = -1
 	client, err := rest.RESTClientFor(c)

@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -280,4 +281,24 @@ func root(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// client-go's set of typed clients has every API type of Kubernetes: 20 MB of the
+// daemon's executable, a third of which stays in memory on each node.
+func TestDaemonHasNoClientSet(t *testing.T) {
+	cmd := exec.Command("go", "list", "-deps", "./cmd/tendrild")
+	cmd.Dir = root(t)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	deps := strings.Fields(string(out))
+	for _, path := range []string{"k8s.io/client-go/kubernetes", "k8s.io/client-go/kubernetes/scheme", "k8s.io/api/apps/v1"} {
+		if slices.Contains(deps, path) {
+			t.Errorf("cmd/tendrild links %s", path)
+		}
+	}
+	if !slices.Contains(deps, "k8s.io/api/core/v1") {
+		t.Error("the list of what cmd/tendrild links is not one")
+	}
 }

@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -41,7 +40,6 @@ type Adapter struct {
 	opts     Options
 	log      *slog.Logger
 	dynamic  dynamic.Interface
-	nodes    kubernetes.Interface
 	policies cache.SharedIndexInformer
 	self     cache.SharedIndexInformer
 
@@ -78,15 +76,11 @@ func New(config *rest.Config, node string, o Options, log *slog.Logger) (*Adapte
 	if err != nil {
 		return nil, fmt.Errorf("make client for VF policies: %w", err)
 	}
-	nodes, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return nil, fmt.Errorf("make client for nodes: %w", err)
-	}
 	meta, err := metadata.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("make client for metadata: %w", err)
 	}
-	a := &Adapter{node: node, opts: o, log: log, dynamic: objects, nodes: nodes, dirty: make(chan struct{}, 1)}
+	a := &Adapter{node: node, opts: o, log: log, dynamic: objects, dirty: make(chan struct{}, 1)}
 	if a.policies, err = policyInformer(objects); err != nil {
 		return nil, err
 	}

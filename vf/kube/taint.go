@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/tendril-cni/tendril/vf"
@@ -43,7 +44,12 @@ type operation struct {
 // setTaint brings the node's taint to what is wanted. The patch holds for the list
 // of taints that was seen and for no other, so that no taint of others is lost.
 func (a *Adapter) setTaint(ctx context.Context, want bool) error {
-	node, err := a.nodes.CoreV1().Nodes().Get(ctx, a.node, metav1.GetOptions{})
+	nodes := a.dynamic.Resource(nodesResource)
+	object, err := nodes.Get(ctx, a.node, metav1.GetOptions{})
+	var node corev1.Node
+	if err == nil {
+		err = runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &node)
+	}
 	if err != nil {
 		return fmt.Errorf("read taints of node %s: %w", a.node, err)
 	}
@@ -60,7 +66,7 @@ func (a *Adapter) setTaint(ctx context.Context, want bool) error {
 	if err != nil {
 		return err
 	}
-	if _, err := a.nodes.CoreV1().Nodes().Patch(ctx, a.node, types.JSONPatchType, data, metav1.PatchOptions{FieldManager: fieldManager}); err != nil {
+	if _, err := nodes.Patch(ctx, a.node, types.JSONPatchType, data, metav1.PatchOptions{FieldManager: fieldManager}); err != nil {
 		return fmt.Errorf("write taints of node %s: %w", a.node, err)
 	}
 	a.log.Info("taint of the node changed", "node", a.node, "taint", v1alpha1.NotReadyTaint, "set", want)
