@@ -174,6 +174,38 @@ func TestUninstallRefusesWhileAPodNeedsTendril(t *testing.T) {
 	}
 }
 
+// TestInvariant2UninstallRunsThePluginsThatAreOwed: after it nobody remembers the
+// default network's address of a pod that was deleted while no daemon ran.
+func TestInvariant2UninstallRunsThePluginsThatAreOwed(t *testing.T) {
+	s, log := foreignStand(t)
+	before := podLinks(s)
+	v := s.Start("", -1)
+	if err := s.Call("ADD"); err != nil {
+		t.Fatal(err)
+	}
+	s.Stop(v)
+	if err := spool.Put(filepath.Join(s.Dir, "state", "spool"), s.Request("DEL")); err != nil {
+		t.Fatal(err)
+	}
+	config := s.Config()
+	config.Log = quiet
+	// Where the node has its plugins; the call's own CNI_PATH is not needed.
+	config.CNIBinDir = os.Getenv("CNI_PATH")
+	t.Setenv("CNI_PATH", "")
+	if err := node.Uninstall(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	if !noted(t, log, "DEL c1 eth0") {
+		t.Error("the default network's plugin was not told")
+	}
+	if got := podLinks(s); got != before {
+		t.Errorf("the pod still has\n%s", got)
+	}
+	if left := spooled(t, s); len(left) > 0 {
+		t.Errorf("still owed: %+v", left)
+	}
+}
+
 // TestClientsOfMultusPlugARunningPod over its socket; the pod's DEL frees it.
 func TestClientsOfMultusPlugARunningPod(t *testing.T) {
 	stand, v, before := macvlans.Attached(t)

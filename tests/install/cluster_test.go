@@ -55,8 +55,8 @@ type play struct {
 }
 
 // worldOfFiles prints what an installation may leave on a node: files where CNI,
-// devices and state are, with the checksums of configurations, and links. Sockets
-// and files of pods come and go with the kubelet and the runtime.
+// devices and state are, with the checksums of configurations, links, and addresses
+// in use.
 const worldOfFiles = `
 find /etc/cni /opt/cni /run/tendril /run/multus /run/cdi /var/run/cdi /run/k8s.cni.cncf.io /var/lib/tendril /var/lib/cni \
   /var/lib/kubelet/device-plugins /var/lib/kubelet/plugins_registry -type f -o -type l -o -type s -o -name '*tendril*' 2>/dev/null |
@@ -65,6 +65,7 @@ find /etc/cni -type f | sort | xargs sha256sum
 ls /sys/class/net | grep -v ^veth
 for pf in sriov0 sriov1; do ls -d /sys/class/net/$pf/device/virtfn*/net/*; ip link show $pf | grep -o 'vf [0-9].*'; done
 mount | grep -c tendril
+echo addresses of the default network: $(ls /var/lib/cni/networks/lab 2>/dev/null | grep -c '^10\.')
 true
 `
 

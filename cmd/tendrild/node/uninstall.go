@@ -12,6 +12,7 @@ import (
 	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/journal"
 	"github.com/tendril-cni/tendril/cni/refusal"
+	"github.com/tendril-cni/tendril/cni/rpc"
 	"github.com/tendril-cni/tendril/cni/spool"
 	"github.com/tendril-cni/tendril/ipam"
 	"github.com/tendril-cni/tendril/ipam/reclaim"
@@ -64,6 +65,9 @@ func uninstall(ctx context.Context, cfg Config) error {
 	}
 	d.upkeep.debts = &debts{engine: d.engine, spool: queue, settled: d.deleted, log: d.Log}
 	d.upkeep.debts.first(ctx)
+	// No call of the runtime comes to this program, in whose place the plugins of
+	// the others could run; and after it nobody remembers that they should.
+	d.upkeep.debts.each(ctx, func(e spool.Entry) error { return d.upkeep.debts.redeem(ctx, e, d.runHere) })
 	if err := errors.Join(d.unused(), d.noPatients()); err != nil {
 		return err
 	}
@@ -74,9 +78,16 @@ func uninstall(ctx context.Context, cfg Config) error {
 	}
 	left, spoolErr := queue.Close()
 	if left > 0 {
-		d.Log.Warn("DELs that need plugins are left; the default network has them to clean up itself", "spool", queue.Dir(), "count", left)
+		d.Log.Warn("DELs are left that could not be done", "spool", queue.Dir(), "count", left)
 	}
 	return errors.Join(err, spoolErr)
+}
+
+// runHere implements cni.Runner in this process' own context: the uninstaller sees
+// the host's network, namespaces, plugins and their state.
+func (d *daemon) runHere(ctx context.Context, plugin string, stdin []byte, env []string) ([]byte, error) {
+	res := rpc.Run(ctx, rpc.ExecRequest{Plugin: plugin, Dirs: append(d.pluginDirs(), d.CNIBinDir), Stdin: stdin, Env: env, TimeoutMillis: millis(ctx)})
+	return res.Stdout, outcome(plugin, res)
 }
 
 // noPatients refuses while VFs are in quarantine: only the daemon tries to bring
