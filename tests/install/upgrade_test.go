@@ -76,7 +76,8 @@ func (p *play) storm(ctx context.Context, made *int) error {
 	return nil
 }
 
-// next is the image with another shim, so that an upgrade has a file to replace.
+// next is the image with another shim, so that an upgrade has a file to replace, and
+// as a release is: an index of two architectures, of which the node takes its own.
 func (p *play) next(t *testing.T) string {
 	t.Helper()
 	bin := filepath.Join(p.root, "bin")
@@ -86,11 +87,13 @@ func (p *play) next(t *testing.T) string {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	images, _, err := oci.Tendril(oci.Build{Name: nextImage, Version: "next", Bin: map[string]string{"amd64": bin}})
+	images, _, err := oci.Tendril(oci.Build{Name: nextImage, Version: "next", Bin: map[string]string{"amd64": bin, "arm64": bin}})
 	p.Must(t, err)
-	for i, f := range images[0].Files {
-		if f.Path == "/usr/local/bin/tendril" {
-			images[0].Files[i].Source = shim
+	for _, img := range images {
+		for i, f := range img.Files {
+			if f.Path == "/usr/local/bin/tendril" {
+				img.Files[i].Source = shim
+			}
 		}
 	}
 	archive := filepath.Join(t.TempDir(), "next.tar")
