@@ -48,8 +48,8 @@ func TestCommandsOfTheDocuments(t *testing.T) {
 	}
 	kubectl("apply", "--validate=strict", "-f", manifest("uninstall.yaml"))
 	args := kubectl("-n", "tendril-system", "get", "daemonset", "tendrild", "-o", "jsonpath={.spec.template.spec.initContainers[0].args[0]} {.spec.template.spec.containers[*].name} {.spec.template.spec.serviceAccountName}")
-	if strings.TrimSpace(args) != "--uninstall done default" {
-		t.Errorf("the DaemonSet became %q, want the uninstaller and nothing of the daemon", args)
+	if strings.TrimSpace(args) != "--uninstall done tendrild" {
+		t.Errorf("the DaemonSet became %q, want the uninstaller", args)
 	}
 	// Without controllers a namespace is never deleted to the end.
 	kubectl("delete", "--wait=false", "-f", manifest("node.yaml"), "-l", "app.kubernetes.io/component!=definitions")
@@ -57,7 +57,7 @@ func TestCommandsOfTheDocuments(t *testing.T) {
 		t.Errorf("networks are gone: %q", out)
 	}
 	kubectl("delete", "--wait=false", "--ignore-not-found", "-f", manifest("node.yaml"))
-	for end := time.Now().Add(time.Minute); objects(kubectl, "") != ""; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(3 * time.Minute); objects(kubectl, "") != ""; time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(end) { // a definition goes when its objects are gone
 			t.Fatalf("left: %s", objects(kubectl, ""))
 		}

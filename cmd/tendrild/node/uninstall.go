@@ -14,9 +14,9 @@ import (
 	"github.com/tendril-cni/tendril/cni/refusal"
 	"github.com/tendril-cni/tendril/cni/rpc"
 	"github.com/tendril-cni/tendril/cni/spool"
+	"github.com/tendril-cni/tendril/deviceplugin"
 	"github.com/tendril-cni/tendril/ipam"
 	"github.com/tendril-cni/tendril/ipam/reclaim"
-	"github.com/tendril-cni/tendril/deviceplugin"
 )
 
 // uninstallTime bounds what is undone on the way.

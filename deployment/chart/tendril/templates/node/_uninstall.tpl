@@ -2,8 +2,9 @@
      directories above Tendril's own are mounted, since those are to go. */}}
 {{- define "tendril.node.uninstall" -}}
 {{- $paths := include "tendril.paths" . | fromYaml -}}
-# It does not talk to the API server.
-serviceAccountName: default
+# What takes Tendril off gives the node's addresses back, at the API server; what
+# stays after it needs no token.
+serviceAccountName: tendrild
 automountServiceAccountToken: false
 terminationGracePeriodSeconds: 1
 initContainers:
@@ -16,7 +17,10 @@ initContainers:
       readOnlyRootFilesystem: true
     volumeMounts:
       - {name: run, mountPath: /run, mountPropagation: HostToContainer}
-      - {name: run, mountPath: /var/run, mountPropagation: HostToContainer}
+      - {name: netns, mountPath: /var/run/netns, mountPropagation: HostToContainer}
+      - {name: devinfo, mountPath: /var/run/k8s.cni.cncf.io}
+      - {name: cdi, mountPath: /var/run/cdi}
+      - {name: token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
       - {name: lib, mountPath: /var/lib}
       - {name: cni-bin, mountPath: {{ $paths.cniBin }}}
       - {name: cni-conf, mountPath: {{ $paths.cniConf }}}
@@ -34,8 +38,20 @@ containers:
       capabilities: {drop: [ALL]}
       seccompProfile: {type: RuntimeDefault}
 volumes:
+  - name: token
+    projected:
+      sources:
+        - serviceAccountToken: {path: token}
+        - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
+        - downwardAPI: {items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]}
   - name: run
     hostPath: {path: /run, type: Directory}
+  - name: netns
+    hostPath: {path: /run/netns, type: DirectoryOrCreate}
+  - name: devinfo
+    hostPath: {path: /var/run/k8s.cni.cncf.io, type: DirectoryOrCreate}
+  - name: cdi
+    hostPath: {path: /var/run/cdi, type: DirectoryOrCreate}
   - name: lib
     hostPath: {path: /var/lib, type: Directory}
   - name: cni-bin
@@ -61,4 +77,10 @@ args:
 env:
   - name: NODE_NAME
     valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
+  {{- with include "tendril.apiServer" . }}
+  {{- . | trim | nindent 2 }}
+  {{- end }}
+# For clusters without kube-proxy, as the daemon.
+envFrom:
+  - configMapRef: {name: tendril-apiserver, optional: true}
 {{- end -}}
