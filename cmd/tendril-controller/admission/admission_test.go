@@ -163,10 +163,21 @@ func TestSwitchesFollowTheConfigMap(t *testing.T) {
 	})
 }
 
-// TestOptOut: the namespaces that are excluded, and those that exclude
-// themselves, are not held up by webhooks that are away.
+// TestOptOut: the namespaces that are excluded, and namespaces and pods that
+// exclude themselves, are not held up by webhooks that are away, nor judged by the
+// static policies.
 func TestOptOut(t *testing.T) {
 	w := newWorld(t)
+	out := map[string]string{"tendril.dev/webhook": "disabled"}
+	for name, annotation := range map[string]string{"labelled": "net", "labelled-malformed": "a,,b"} {
+		w.eventually("a pod that opted out", func() error {
+			_, err := w.pod(name, map[string]string{"k8s.v1.cni.cncf.io/networks": annotation}, out)
+			return err
+		})
+	}
+	if _, err := w.pod("not-labelled", map[string]string{"k8s.v1.cni.cncf.io/networks": "net"}, nil); err == nil {
+		t.Error("a pod that did not opt out is admitted without its webhooks")
+	}
 	label := []byte(`{"metadata":{"labels":{"tendril.dev/webhook":"disabled"}}}`)
 	if _, err := w.client.CoreV1().Namespaces().Patch(t.Context(), w.namespace, "application/merge-patch+json", label, metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
