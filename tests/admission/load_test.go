@@ -156,7 +156,7 @@ func (p *play) killed(t *testing.T) {
 // rolling update, and looks on while authority and leaf turn over twice.
 func (p *play) rotated(t *testing.T) {
 	l := p.under()
-	args := `[{"op":"add","path":"/spec/template/spec/containers/0/args","value":["--cert-ca-validity=36s","--cert-validity=24s","--cert-overlap=6s","--cert-interval=1s"]}]`
+	args := `[{"op":"add","path":"/spec/template/spec/containers/0/args","value":["--cert-ca-validity=90s","--cert-validity=60s","--cert-overlap=8s","--cert-interval=1s"]}]`
 	_, err := p.api.AppsV1().Deployments(system).Patch(p.Ctx, "tendril-controller", types.JSONPatchType, []byte(args), metav1.PatchOptions{})
 	p.Must(t, err)
 	p.ready(t, 2)

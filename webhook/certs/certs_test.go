@@ -159,7 +159,7 @@ func TestPolicyThatCannotBeKept(t *testing.T) {
 	for want, p := range map[string]certs.Policy{
 		"":                   {},
 		"--cert-overlap":     {Overlap: time.Second},
-		"--cert-validity":    {LeafValidity: 20 * time.Minute},
+		"--cert-validity":    {LeafValidity: 50 * time.Minute},
 		"--cert-ca-validity": {CAValidity: 3 * h, LeafValidity: 4 * h},
 	} {
 		err := p.Validate(time.Minute)

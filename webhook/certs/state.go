@@ -44,8 +44,9 @@ func (p Policy) withDefaults() Policy {
 }
 
 // Validate refuses lifetimes within which a renewal cannot be made known, for a
-// Keeper that looks every interval: it begins when a third is left, and takes an
-// overlap. The fields are the command line's.
+// Keeper that looks every interval: it begins when a third is left and takes an
+// overlap, and as long again is for API servers that are away meanwhile. The
+// fields are the command line's.
 func (p Policy) Validate(interval time.Duration) error {
 	const object = "command line"
 	p = p.withDefaults()
@@ -54,8 +55,8 @@ func (p Policy) Validate(interval time.Duration) error {
 		return refusal.New(object, "--cert-interval", interval, "more than 0s")
 	case p.Overlap < interval:
 		return refusal.New(object, "--cert-overlap", p.Overlap, "at least --cert-interval, "+interval.String())
-	case p.LeafValidity < 3*p.Overlap:
-		return refusal.New(object, "--cert-validity", p.LeafValidity, "at least three times --cert-overlap, "+(3*p.Overlap).String())
+	case p.LeafValidity < 6*p.Overlap:
+		return refusal.New(object, "--cert-validity", p.LeafValidity, "at least six times --cert-overlap, "+(6*p.Overlap).String())
 	case p.CAValidity < p.LeafValidity:
 		return refusal.New(object, "--cert-ca-validity", p.CAValidity, "at least --cert-validity, "+p.LeafValidity.String())
 	}
