@@ -2,12 +2,9 @@ package reclaim
 
 import (
 	corev1 "k8s.io/api/core/v1"
-)
 
-// OrderAnnotation on a Node orders that its addresses are given to others. Its
-// value is the Node object's uid, so that the order does not outlive what it was
-// meant for.
-const OrderAnnotation = "tendril.dev/reclaim-addresses"
+	"github.com/tendril-cni/tendril/ipam/v1alpha1"
+)
 
 // Gone says whether a node whose slots carry a uid is proven gone, and why. node
 // is the Node object of that name, nil if there is none.
@@ -17,8 +14,8 @@ func Gone(node *corev1.Node, uid string) (reason string, gone bool) {
 		return "its Node object is deleted", true
 	case uid != "" && string(node.UID) != uid:
 		return "its Node object has another uid", true
-	case node.Annotations[OrderAnnotation] == string(node.UID) && node.UID != "":
-		return "ordered by annotation " + OrderAnnotation, true
+	case node.Annotations[v1alpha1.OrderAnnotation] == string(node.UID) && node.UID != "":
+		return "ordered by annotation " + v1alpha1.OrderAnnotation, true
 	}
 	for _, t := range node.Spec.Taints {
 		if t.Key == corev1.TaintNodeOutOfService {

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tendril-cni/tendril/ipam/reclaim"
+	"github.com/tendril-cni/tendril/ipam/v1alpha1"
 )
 
 func TestOnlyWhatAPersonOrTheCloudSaidIsGone(t *testing.T) {
@@ -22,7 +23,7 @@ func TestOnlyWhatAPersonOrTheCloudSaidIsGone(t *testing.T) {
 		}
 	}
 	order := func(uid string) func(*corev1.Node) {
-		return func(n *corev1.Node) { n.Annotations = map[string]string{reclaim.OrderAnnotation: uid} }
+		return func(n *corev1.Node) { n.Annotations = map[string]string{v1alpha1.OrderAnnotation: uid} }
 	}
 	notReady := func(n *corev1.Node) {
 		n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionUnknown}}

@@ -16,7 +16,7 @@ import (
 	"github.com/tendril-cni/tendril/cni/spool"
 	"github.com/tendril-cni/tendril/deviceplugin"
 	"github.com/tendril-cni/tendril/ipam"
-	"github.com/tendril-cni/tendril/ipam/reclaim"
+	"github.com/tendril-cni/tendril/ipam/v1alpha1"
 )
 
 // uninstallTime bounds what is undone on the way.
@@ -128,7 +128,7 @@ func (d *daemon) giveUpAddresses(ctx context.Context) {
 		err = d.quit(ctx)
 	}
 	if err != nil {
-		d.Log.Warn("addresses of this node not given back; annotate its Node object with "+reclaim.OrderAnnotation+" and its uid", "error", err)
+		d.Log.Warn("addresses of this node not given back; annotate its Node object with "+v1alpha1.OrderAnnotation+" and its uid", "error", err)
 	}
 }
 
