@@ -21,6 +21,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
@@ -33,6 +34,7 @@ import (
 	"github.com/tendril-cni/tendril/cmd/kubectl-tendril/cli"
 	"github.com/tendril-cni/tendril/cni/inspect"
 	lab "github.com/tendril-cni/tendril/tests/lab/kube"
+	"github.com/tendril-cni/tendril/vf/v1alpha1"
 )
 
 // update rewrites the wanted output of the cases by what is printed.
@@ -123,8 +125,10 @@ func (w *world) create(u *unstructured.Unstructured) {
 		r = w.objects.Resource(m.Resource).Namespace(u.GetNamespace())
 	}
 	if gvk.Kind == "Node" {
-		w.untaint(u)
+		hostname(u)
 	}
+	// A node keeps the taint that the API server gives to new ones: no controller
+	// runs here that would take it away.
 	status := u.Object["status"]
 	made, err := r.Create(ctx, u, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) && gvk.Kind == "Namespace" {
@@ -142,16 +146,28 @@ func (w *world) create(u *unstructured.Unstructured) {
 	if status == nil {
 		return
 	}
-	// A node loses the taint that the API server gives to new ones: no controller
-	// runs that would.
 	made.Object["status"] = status
 	if _, err := r.UpdateStatus(ctx, made, metav1.UpdateOptions{}); err != nil {
 		w.t.Fatalf("status of %s %s: %v", gvk.Kind, u.GetName(), err)
 	}
 }
 
-// untaint gives the kind its defaults.
-func (w *world) untaint(u *unstructured.Unstructured) {
+// sweep takes away what a command made.
+func (w *world) sweep() {
+	ctx := context.Background()
+	for resource, namespace := range map[schema.GroupVersionResource]string{
+		v1alpha1.VFPolicies: "",
+		{Group: "k8s.cni.cncf.io", Version: "v1", Resource: "network-attachment-definitions"}: "default",
+		{Version: "v1", Resource: "configmaps"}:                                               "tendril-system",
+	} {
+		if err := w.objects.Resource(resource).Namespace(namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+			w.t.Errorf("sweep %s: %v", resource.Resource, err)
+		}
+	}
+}
+
+// hostname gives a node the label that kubelets give.
+func hostname(u *unstructured.Unstructured) {
 	labels := u.GetLabels()
 	if labels == nil {
 		labels = map[string]string{}
@@ -217,6 +233,7 @@ func TestVerbs(t *testing.T) {
 				t.Fatal(err)
 			}
 			w := newWorld(t)
+			t.Cleanup(w.sweep)
 			dir := w.prepare(a)
 			got := w.play(a, dir)
 			if *update {

@@ -118,7 +118,7 @@ file cannot be read, 3 the cluster cannot be asked.`,
 	t.flags.AddFlags(root.PersistentFlags())
 	root.PersistentFlags().StringVar(&t.system, "system-namespace", "", "namespace of Tendril's own pods; empty finds them in any")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exit{Misused, err} })
-	root.AddCommand(t.explain(), t.status(), t.vfs(), t.ips(), t.plan(), t.doctor(), t.bundle(), t.lint(), t.whereabouts(), t.version())
+	root.AddCommand(t.explain(), t.status(), t.vfs(), t.ips(), t.plan(), t.doctor(), t.bundle(), t.migrate(), t.whereabouts(), t.lint(), t.version())
 	return root
 }
 
