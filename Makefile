@@ -15,7 +15,7 @@ ARCHS   ?= amd64 arm64
 HOST    := $(shell $(GO) env GOARCH)
 INIMAGE := ./cmd/tendril ./cmd/tendrild ./cmd/tendril-controller ./cmd/tendril-cni
 
-.PHONY: all build lint test test-long unit demo bench image manifests chart lab-shell clean
+.PHONY: all build lint test test-long unit demo bench image krew manifests chart lab-shell clean
 
 all: build
 
@@ -49,6 +49,10 @@ image: build ## bin/tendril.tar, an OCI archive for $(ARCHS), and its bill of ma
 	@for a in $(filter-out $(HOST),$(ARCHS)); do GOOS=linux GOARCH=$$a $(STATIC) -o $(BIN)/$$a/ $(INIMAGE) || exit 1; done
 	$(GO) run ./tests/lab/cmd/image -name $(IMAGE) -version $(VERSION) -kinds '$(KINDS)' -o $(BIN)/tendril.tar \
 		$(foreach a,$(ARCHS),-platform $(a)=$(if $(filter $(HOST),$(a)),$(BIN),$(BIN)/$(a)))
+
+krew: ## kubectl-tendril for every platform, and Krew's manifest, into bin/krew (VERSION=v1.2.3)
+	@mkdir -p $(BIN)/krew
+	$(GO) run ./tests/krew/cmd/krew -version $(VERSION) -o $(BIN)/krew
 
 manifests: ## deployment/manifests from the chart
 	$(GO) run ./tests/chart/cmd/manifests

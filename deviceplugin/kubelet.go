@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -46,7 +45,7 @@ func isDir(path string) bool {
 // the modification time, which a later chmod or relabel leaves alone.
 type identity struct {
 	device, inode uint64
-	made          syscall.Timespec
+	made          int64 // nanoseconds since the epoch
 }
 
 func identify(path string) identity {
@@ -54,8 +53,8 @@ func identify(path string) identity {
 	if err != nil {
 		return identity{}
 	}
-	st := fi.Sys().(*syscall.Stat_t)
-	return identity{device: uint64(st.Dev), inode: st.Ino, made: st.Mtim}
+	device, inode := inodeOf(fi)
+	return identity{device: device, inode: inode, made: fi.ModTime().UnixNano()}
 }
 
 // sweep is how often the directories are looked at without a sign from the

@@ -70,5 +70,31 @@ func (p *play) commandLine(t *testing.T) {
 	p.says(t, 0, []string{"ips", "--holders"}, "10.56.1.11/24", "default/red", "node1")
 	p.says(t, 0, []string{"status"}, "node1", "node2", "free 13, used 1")
 	p.says(t, 0, []string{"doctor", "--all"}, "00-tendril.conflist comes first", "the kubelet tells which pod has which device", "7 of 7 devices offered", " 0 fail, 0 unknown")
+	p.bundled(t)
 	p.Gone(t, "red", "green", "nowhere", "greedy")
+}
+
+// bundled wants a support archive with the real daemons' answers and logs, and no
+// token in it.
+func (p *play) bundled(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bundle.tar.gz")
+	out, code, err := p.tendril(p.ctx, "bundle", "-f", path)
+	if p.must(t, err); code != 0 {
+		t.Fatalf("bundle ended with %d: %s", code, out)
+	}
+	packed, err := exec.CommandContext(p.ctx, "tar", "-xzOf", path).Output()
+	p.must(t, err)
+	names, err := exec.CommandContext(p.ctx, "tar", "-tzf", path).Output()
+	p.must(t, err)
+	for _, want := range []string{"/nodes/node1/attachments.json", "/nodes/node2/observed.json", "/tendrild.log", "/explain/default/nowhere.txt", "/doctor.txt"} {
+		if !strings.Contains(string(names), want) {
+			t.Errorf("no %s in the archive:\n%s%s", want, names, out)
+		}
+	}
+	if !strings.Contains(string(packed), `"msg":"serving"`) {
+		t.Error("no line of a daemon's log in the archive")
+	}
+	if strings.Contains(string(packed), "eyJ") || strings.Contains(string(packed), "BEGIN") {
+		t.Error("a token or a key in the archive")
+	}
 }
