@@ -8,12 +8,12 @@ VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 # The kinds that tendril-cni answers to by its name.
-KINDS   := sriov macvlan ipvlan vlan bridge host-device tuning sbr vrf bond static host-local dhcp
+KINDS   := sriov macvlan ipvlan vlan bridge host-device tuning sbr vrf bond static host-local
 # The image: its name, the architectures it is for, and its programs.
 IMAGE   ?= tendril.dev/tendril:dev
 ARCHS   ?= amd64 arm64
 HOST    := $(shell $(GO) env GOARCH)
-INIMAGE := ./cmd/tendril ./cmd/tendrild ./cmd/tendril-controller ./cmd/tendril-cni
+INIMAGE := ./cmd/tendril ./cmd/tendrild ./cmd/tendril-controller ./cmd/tendril-cni ./cmd/tendril-dhcp
 
 .PHONY: all build lint test test-long unit demo bench image krew manifests chart lab-shell clean
 
@@ -21,8 +21,9 @@ all: build
 
 build: ## every program into bin/
 	@mkdir -p $(BIN)/cni
-	$(STATIC) -o $(BIN)/ ./cmd/tendril ./cmd/tendrild ./cmd/tendril-controller ./cmd/tendril-cni ./cmd/kubectl-tendril
+	$(STATIC) -o $(BIN)/ ./cmd/tendril ./cmd/tendrild ./cmd/tendril-controller ./cmd/tendril-cni ./cmd/tendril-dhcp ./cmd/kubectl-tendril
 	@for k in $(KINDS); do ln -sf ../tendril-cni $(BIN)/cni/$$k; done
+	@ln -sf ../tendril-dhcp $(BIN)/cni/dhcp
 
 lint: ## gofmt, go vet, staticcheck (pinned as a Go tool)
 	@test -z "$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go'))" || { gofmt -d $$(git ls-files --cached --others --exclude-standard '*.go'); exit 1; }

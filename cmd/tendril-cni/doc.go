@@ -1,7 +1,7 @@
 // Command tendril-cni is Tendril's drivers as ordinary CNI executables, for
 // Podman, Nomad, cnitool, Multus and whatever else runs plugins, with no daemon.
 // It answers to the name it is called by: sriov, macvlan, ipvlan, vlan, bridge,
-// host-device, bond; tuning, sbr, vrf; static, host-local, dhcp.
+// host-device, bond; tuning, sbr, vrf; static, host-local. For dhcp see tendril-dhcp.
 //
 // Invariants:
 //

@@ -3,13 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 
-	"github.com/containernetworking/cni/pkg/invoke"
 	"github.com/containernetworking/cni/pkg/skel"
 	current "github.com/containernetworking/cni/pkg/types/100"
 
@@ -26,8 +23,6 @@ func ownIPAM(kind string) (p plugin, vouched, ok bool) {
 		return static(), false, true
 	case "host-local":
 		return hostLocal(), true, true
-	case "dhcp":
-		return dhcpPlugin(), false, true
 	}
 	return plugin{}, false, false
 }
@@ -38,8 +33,8 @@ func runnable(kind, path string) error {
 	if _, _, ok := ownIPAM(kind); ok || kind == "" {
 		return nil
 	}
-	if _, err := invoke.FindInPath(kind, filepath.SplitList(path)); err != nil {
-		return refusal.New("network configuration", "ipam.type", kind, "static, host-local, dhcp, or the name of an executable in CNI_PATH").Because(err)
+	if _, err := find(kind, path); err != nil {
+		return refusal.New("network configuration", "ipam.type", kind, "static, host-local, or the name of an executable in CNI_PATH").Because(err)
 	}
 	return nil
 }
@@ -70,11 +65,11 @@ func leaseFrom(ctx context.Context, c call) (lease, error) {
 }
 
 func execIPAM(ctx context.Context, kind string, c call) (*current.Result, error) {
-	res, err := invoke.DelegateAdd(ctx, kind, c.StdinData, nil)
+	printed, err := execute(ctx, kind, "ADD", c)
 	if err != nil {
-		return nil, fmt.Errorf("ipam %s: %w", kind, err)
+		return nil, err
 	}
-	out, err := current.NewResultFromResult(res)
+	out, err := decodeResult(printed, c.network.CNIVersion)
 	if err != nil {
 		return nil, fmt.Errorf("ipam %s: %w", kind, err)
 	}
@@ -122,32 +117,8 @@ func delIPAM(ctx context.Context, c call) error {
 	if p, _, ok := ownIPAM(kind); ok {
 		return p.del(ctx, c)
 	}
-	// The environment is that of a DEL or of a failed ADD; the executable must see
-	// the attachment's own.
-	return inEnvironment(c, func() error {
-		if err := invoke.DelegateDel(ctx, kind, c.StdinData, nil); err != nil {
-			return fmt.Errorf("ipam %s: %w", kind, err)
-		}
-		return nil
-	})
-}
-
-// inEnvironment runs f with the call's values in the environment that an
-// executable inherits.
-func inEnvironment(c call, f func() error) error {
-	var errs []error
-	for k, v := range map[string]string{"CNI_CONTAINERID": c.ContainerID, "CNI_IFNAME": c.IfName, "CNI_NETNS": c.Netns, "CNI_ARGS": c.Args} {
-		old, set := os.LookupEnv(k)
-		errs = append(errs, os.Setenv(k, v))
-		defer func() {
-			if set {
-				_ = os.Setenv(k, old)
-			} else {
-				_ = os.Unsetenv(k)
-			}
-		}()
-	}
-	return errors.Join(append(errs, f())...)
+	_, err = execute(ctx, kind, "DEL", c)
+	return err
 }
 
 func checkIPAM(ctx context.Context, c call) error {
@@ -158,7 +129,8 @@ func checkIPAM(ctx context.Context, c call) error {
 	if p, _, ok := ownIPAM(kind); ok {
 		return p.check(ctx, c)
 	}
-	return invoke.DelegateCheck(ctx, kind, c.StdinData, nil)
+	_, err = execute(ctx, kind, "CHECK", c)
+	return err
 }
 
 func statusIPAM(ctx context.Context, c call) error {
@@ -169,7 +141,8 @@ func statusIPAM(ctx context.Context, c call) error {
 	if p, _, ok := ownIPAM(kind); ok {
 		return p.status(ctx, c)
 	}
-	return invoke.DelegateStatus(ctx, kind, c.StdinData, nil)
+	_, err = execute(ctx, kind, "STATUS", c)
+	return err
 }
 
 // gcIPAM passes GC on. The reference's ipams have none and answer with an error
@@ -183,7 +156,8 @@ func gcIPAM(ctx context.Context, c call) error {
 	if p, _, ok := ownIPAM(kind); ok {
 		return p.gc(ctx, c)
 	}
-	return invoke.DelegateGC(ctx, kind, c.StdinData, nil)
+	_, err = execute(ctx, kind, "GC", c)
+	return err
 }
 
 // askedIPs are the addresses asked for by capability, which beat those of

@@ -48,7 +48,7 @@ func plugins(log *slog.Logger) map[string]plugin {
 		"host-device": {kind: "host-device", Driver: hostdevice.New(log), hold: true},
 		"bond":        {kind: "bond", Driver: bond.New(log)},
 	}
-	out := map[string]plugin{"static": static(), "host-local": hostLocal(), "dhcp": dhcpPlugin()}
+	out := map[string]plugin{"static": static(), "host-local": hostLocal()}
 	for name, d := range drivers {
 		out[name] = d.plugin()
 	}

@@ -47,9 +47,6 @@ func main() {
 	if !ok {
 		os.Exit(usage(name, all))
 	}
-	if name == "dhcp" && len(os.Args) > 1 && os.Args[1] == "daemon" {
-		os.Exit(dhcpDaemon(os.Args[2:], log))
-	}
 	ctx := context.Background()
 	verb := func(f func(context.Context, call) error) func(*skel.CmdArgs) error {
 		return func(args *skel.CmdArgs) error {

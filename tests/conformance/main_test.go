@@ -15,8 +15,9 @@ import (
 	"github.com/tendril-cni/tendril/tests/lab/programs"
 )
 
-// names are what our executable is called in the tests.
-var names = strings.Fields("sriov macvlan ipvlan vlan bridge host-device tuning sbr vrf bond static host-local dhcp")
+// names are what our executable is called in the tests, beside dhcp, which is one
+// of its own.
+var names = strings.Fields("sriov macvlan ipvlan vlan bridge host-device tuning sbr vrf bond static host-local")
 
 // executables are built where there is a compiler, which is outside of the
 // tests' namespaces and outside of the machine; both see this folder.
@@ -41,7 +42,7 @@ var nearby = sync.OnceValues(func() (string, error) {
 			return "", err
 		}
 	}
-	for _, name := range []string{"reference/macvlan", "reference/ipvlan", "reference/vlan", "reference/bridge", "reference/vrf", "reference/host-device", "reference/host-local", "reference/static", "reference/tuning", "reference/sbr", "reference/dhcp", "tendril/tendril-cni"} {
+	for _, name := range []string{"reference/macvlan", "reference/ipvlan", "reference/vlan", "reference/bridge", "reference/vrf", "reference/host-device", "reference/host-local", "reference/static", "reference/tuning", "reference/sbr", "reference/dhcp", "tendril/tendril-cni", "tendril/dhcp"} {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			return "", fmt.Errorf("an ordinary run of this package builds the executables: %w", err)
@@ -81,10 +82,16 @@ func build(ctx context.Context) error {
 	if err := os.MkdirAll(ours, 0o755); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(ours, "tendril-cni"), "../../cmd/tendril-cni")
-	cmd.Env, cmd.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
-	if err := cmd.Run(); err != nil {
+	// What an earlier build made a link would be written through.
+	if err := os.RemoveAll(filepath.Join(ours, "dhcp")); err != nil {
 		return err
+	}
+	for program, source := range map[string]string{"tendril-cni": "../../cmd/tendril-cni", "dhcp": "../../cmd/tendril-dhcp"} {
+		cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(ours, program), source)
+		cmd.Env, cmd.Stderr = append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
+		if err := cmd.Run(); err != nil {
+			return err
+		}
 	}
 	for _, n := range names {
 		if err := link("tendril-cni", filepath.Join(ours, n)); err != nil {

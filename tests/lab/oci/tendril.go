@@ -12,11 +12,13 @@ const TendrilImage = "tendril.dev/tendril:dev"
 
 // tendrilPrograms are what the image runs, or puts on the node it runs on. They find each other by
 // lying in one directory.
-var tendrilPrograms = []string{"tendril", "tendrild", "tendril-cni", "tendril-controller"}
+var tendrilPrograms = []string{"tendril", "tendrild", "tendril-cni", "tendril-dhcp", "tendril-controller"}
 
 const (
-	programDir = "/usr/local/bin/"
-	sbomPath   = "/usr/share/sbom/tendril.spdx.json"
+	// dhcpProgram answers to one name of the plugins, and is not tendril-cni.
+	dhcpProgram = "tendril-dhcp"
+	programDir  = "/usr/local/bin/"
+	sbomPath    = "/usr/share/sbom/tendril.spdx.json"
 )
 
 // Build is what Tendril's image is made from.
@@ -61,6 +63,9 @@ func Tendril(b Build) (images []Image, bill []byte, err error) {
 		}
 		for _, kind := range b.Kinds {
 			img.Files = append(img.Files, Link(programDir+"cni/"+kind, "../tendril-cni"))
+		}
+		if slices.Contains(b.Programs, dhcpProgram) {
+			img.Files = append(img.Files, Link(programDir+"cni/dhcp", "../"+dhcpProgram))
 		}
 		images = append(images, img)
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/rpc"
 	"os"
 	"os/signal"
@@ -22,24 +23,8 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/tendril-cni/tendril/cni/dhcp"
-	"github.com/tendril-cni/tendril/cni/netconf"
 	"github.com/tendril-cni/tendril/cni/netns"
-	"github.com/tendril-cni/tendril/ipam"
 )
-
-// ipamField returns a string of the ipam object, "" if it is absent.
-func ipamField(c call, key string) (string, error) {
-	raw, _, err := netconf.ParseIPAM(c.network.Plugins[0])
-	if err != nil || raw == nil {
-		return "", err
-	}
-	var conf map[string]any
-	if err := json.Unmarshal(raw, &conf); err != nil {
-		return "", fmt.Errorf("decode ipam: %w", err)
-	}
-	s, _ := conf[key].(string)
-	return s, nil
-}
 
 // leases is the dhcp.Store of the daemon: one file each.
 type leases struct{ dir string }
@@ -109,30 +94,19 @@ type DHCP struct {
 	prefix string
 }
 
-func (d *DHCP) request(args *skel.CmdArgs) (call, dhcp.Request, error) {
+func request(args *skel.CmdArgs) (dhcp.Request, error) {
 	c, err := read(args)
 	if err != nil {
-		return c, dhcp.Request{}, err
+		return dhcp.Request{}, err
 	}
-	raw, _, err := netconf.ParseIPAM(c.network.Plugins[0])
-	if err != nil {
-		return c, dhcp.Request{}, err
-	}
-	// The names of CNI_ARGS are as they were written here.
-	pairs := map[string]string{}
-	for _, pair := range strings.Split(args.Args, ";") {
-		if k, v, ok := strings.Cut(pair, "="); ok {
-			pairs[k] = v
-		}
-	}
-	r, err := dhcp.Parse(raw, pairs)
+	r, err := dhcp.Parse(c.ipam, c.pairs())
 	r.ClientID, r.IfName = dhcp.ClientID(args.ContainerID, c.network.Name, args.IfName), args.IfName
-	return c, r, err
+	return r, err
 }
 
 // Allocate gets a lease and keeps it.
 func (d *DHCP) Allocate(args *skel.CmdArgs, out *current.Result) error {
-	_, r, err := d.request(args)
+	r, err := request(args)
 	if err != nil {
 		return err
 	}
@@ -144,7 +118,17 @@ func (d *DHCP) Allocate(args *skel.CmdArgs, out *current.Result) error {
 	if err = errors.Join(err, ns.Close()); err != nil {
 		return err
 	}
-	res := leaseResult(ipam.Lease{Addresses: []ipam.Address{{Prefix: l.Address.Prefix, Gateway: l.Address.Gateway}}})
+	*out = result(l)
+	return nil
+}
+
+// result is a lease as a CNI result.
+func result(l dhcp.Lease) current.Result {
+	ip := &current.IPConfig{Address: ipNet(l.Address.Prefix)}
+	if gw := l.Address.Gateway; gw.IsValid() {
+		ip.Gateway = gw.AsSlice()
+	}
+	res := current.Result{CNIVersion: current.ImplementedSpecVersion, IPs: []*current.IPConfig{ip}}
 	for _, rt := range l.Routes {
 		route := &types.Route{Dst: ipNet(rt.Dst), Priority: rt.Priority, Scope: rt.Scope}
 		if rt.Via.IsValid() {
@@ -152,13 +136,16 @@ func (d *DHCP) Allocate(args *skel.CmdArgs, out *current.Result) error {
 		}
 		res.Routes = append(res.Routes, route)
 	}
-	*out = *res
-	return nil
+	return res
+}
+
+func ipNet(p netip.Prefix) net.IPNet {
+	return net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
 // Release ends the keeping and gives the lease back.
 func (d *DHCP) Release(args *skel.CmdArgs, _ *struct{}) error {
-	_, r, err := d.request(args)
+	r, err := request(args)
 	if err != nil {
 		return err
 	}
@@ -172,9 +159,9 @@ func (d *DHCP) Release(args *skel.CmdArgs, _ *struct{}) error {
 	return errors.Join(d.keeper.Drop(ns, r.ClientID), ns.Close())
 }
 
-// dhcpDaemon is `dhcp daemon`: it serves the executables until it is told to end.
+// daemon is `dhcp daemon`: it serves the executables until it is told to end.
 // The leases stay with the servers and on disk, and the next one goes on.
-func dhcpDaemon(arguments []string, log *slog.Logger) int {
+func daemon(arguments []string, log *slog.Logger) int {
 	flags := flag.NewFlagSet("daemon", flag.ExitOnError)
 	pidfile := flags.String("pidfile", "", "a file for the process id")
 	prefix := flags.String("hostprefix", "", "where the host's root is mounted")
@@ -186,14 +173,14 @@ func dhcpDaemon(arguments []string, log *slog.Logger) int {
 	if err := flags.Parse(arguments); err != nil {
 		return 2
 	}
-	if err := serveDHCP(*pidfile, *prefix, *socket, log); err != nil {
+	if err := serve(*pidfile, *prefix, *socket, log); err != nil {
 		fmt.Fprintln(os.Stderr, "dhcp daemon:", err)
 		return 1
 	}
 	return 0
 }
 
-func serveDHCP(pidfile, prefix, socket string, log *slog.Logger) error {
+func serve(pidfile, prefix, socket string, log *slog.Logger) error {
 	store := leases{dir: filepath.Join(prefix, "/run/cni/tendril/dhcp")}
 	if err := os.MkdirAll(store.dir, 0o700); err != nil {
 		return fmt.Errorf("make lease directory: %w", err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/rpc"
@@ -16,42 +15,23 @@ import (
 // defaultSocket is where the reference's daemon, and ours, listens.
 const defaultSocket = "/run/cni/dhcp.sock"
 
-// dhcpPlugin is the ipam of leases, which a daemon keeps: ours (`dhcp daemon`, or
-// tendrild) or the reference's, by the reference's protocol.
-func dhcpPlugin() plugin {
-	allocate := func(_ context.Context, c call) (*current.Result, error) {
-		res := &current.Result{CNIVersion: current.ImplementedSpecVersion}
-		return res, dhcpCall("DHCP.Allocate", c, res)
-	}
-	return plugin{
-		add: allocate,
-		check: func(ctx context.Context, c call) error {
-			_, err := allocate(ctx, c)
-			return err
-		},
-		del: func(_ context.Context, c call) error { return dhcpCall("DHCP.Release", c, &struct{}{}) },
-		status: func(_ context.Context, c call) error {
-			client, err := dhcpDial(c)
-			if err != nil {
-				return unavailable(err)
-			}
-			return client.Close()
-		},
-		gc:    func(context.Context, call) error { return nil }, // the daemon looks after its leases itself
-		since: oldest,
-	}
+func allocate(c call) (*current.Result, error) {
+	res := &current.Result{CNIVersion: current.ImplementedSpecVersion}
+	return res, ask("DHCP.Allocate", c, res)
 }
 
-func dhcpSocket(c call) (string, error) {
-	raw, err := ipamField(c, "daemonSocketPath")
+func release(c call) error { return ask("DHCP.Release", c, &struct{}{}) }
+
+func socketOf(c call) (string, error) {
+	raw, err := c.text("daemonSocketPath")
 	if err != nil || raw == "" {
 		return defaultSocket, err
 	}
 	return raw, nil
 }
 
-func dhcpDial(c call) (*rpc.Client, error) {
-	socket, err := dhcpSocket(c)
+func dial(c call) (*rpc.Client, error) {
+	socket, err := socketOf(c)
 	if err != nil {
 		return nil, err
 	}
@@ -62,14 +42,14 @@ func dhcpDial(c call) (*rpc.Client, error) {
 	return client, nil
 }
 
-func dhcpCall(method string, c call, out any) error {
-	client, err := dhcpDial(c)
+// ask makes a call of the daemon, wherever it has its working directory.
+func ask(method string, c call, out any) error {
+	client, err := dial(c)
 	if err != nil {
 		return err
 	}
 	args := *c.CmdArgs
 	if args.Netns != "" {
-		// The daemon has another working directory.
 		if args.Netns, err = filepath.Abs(args.Netns); err != nil {
 			return errors.Join(err, client.Close())
 		}
