@@ -244,3 +244,15 @@ func (l *Ledger) Distrust() {
 		}
 	}
 }
+
+// Outdated puts every holding in doubt, and every idle slot: the latest records are
+// lost, and an attachment may have what seems idle.
+func (l *Ledger) Outdated() {
+	for _, space := range l.Spaces() {
+		for _, c := range l.Cells(space) {
+			h := l.Holding(space, c)
+			h.Doubt, h.Suspect = true, h.Suspect|h.Idle
+			l.setHolding(space, c, h)
+		}
+	}
+}

@@ -103,16 +103,16 @@ func (c *copier) write() bool {
 }
 
 // restore puts the copy in the journal's place. No copy is fine: first start.
-func restore(o Options) error {
+func restore(o Options) (restored bool, err error) {
 	if o.CopyPath == "" {
-		return nil
+		return false, nil
 	}
 	src, err := os.Open(o.CopyPath)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("read journal copy: %w", err)
+		return false, fmt.Errorf("read journal copy: %w", err)
 	}
 	defer src.Close()
 	err = replaceFile(o.Path, func(w io.Writer) error {
@@ -120,9 +120,9 @@ func restore(o Options) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("restore journal from %s: %w", o.CopyPath, err)
+		return false, fmt.Errorf("restore journal from %s: %w", o.CopyPath, err)
 	}
-	return nil
+	return true, nil
 }
 
 // replaceFile makes path hold what write writes, or leaves it as it was.

@@ -34,9 +34,10 @@ type Options struct {
 
 // Journal is an open journal.
 type Journal struct {
-	db     *bolt.DB
-	opt    Options
-	copier *copier
+	db       *bolt.DB
+	opt      Options
+	restored bool
+	copier   *copier
 }
 
 // Open opens the journal at o.Path, or makes it: from the copy if there is one
@@ -47,9 +48,10 @@ func Open(o Options) (*Journal, error) {
 		return nil, fmt.Errorf("make journal directory: %w", err)
 	}
 	var db *bolt.DB
+	var restored bool
 	err := whole(o.Path)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = restore(o)
+		restored, err = restore(o)
 		if err != nil {
 			return nil, err
 		}
@@ -58,12 +60,12 @@ func Open(o Options) (*Journal, error) {
 		db, err = openChecked(o.Path)
 	}
 	if err != nil && !errors.Is(err, bolterrors.ErrTimeout) {
-		db, err = replaceUnreadable(o, err)
+		db, restored, err = replaceUnreadable(o, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open journal %s: %w", o.Path, err)
 	}
-	j := &Journal{db: db, opt: o}
+	j := &Journal{db: db, opt: o, restored: restored}
 	if err := db.Update(prepare); err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare journal %s: %w", o.Path, err), db.Close())
 	}
@@ -72,6 +74,10 @@ func Open(o Options) (*Journal, error) {
 	}
 	return j, nil
 }
+
+// Restored says that the journal is a copy: what was written in the last moments
+// before (CopyDelay) may be missing.
+func (j *Journal) Restored() bool { return j.restored }
 
 // Close writes what the copy lacks and closes the file. Closing twice is fine.
 func (j *Journal) Close() error {
@@ -159,14 +165,15 @@ func openChecked(path string) (db *bolt.DB, err error) {
 	return db, nil
 }
 
-func replaceUnreadable(o Options, cause error) (*bolt.DB, error) {
+func replaceUnreadable(o Options, cause error) (db *bolt.DB, restored bool, err error) {
 	aside := o.Path + ".unreadable-" + time.Now().UTC().Format("20060102T150405")
 	if err := os.Rename(o.Path, aside); err != nil {
-		return nil, errors.Join(cause, err)
+		return nil, false, errors.Join(cause, err)
 	}
 	o.Log.Error("journal cannot be read and was set aside; its copy on disk takes its place", "journal", o.Path, "aside", aside, "error", cause)
-	if err := restore(o); err != nil {
-		return nil, errors.Join(cause, err)
+	if restored, err = restore(o); err != nil {
+		return nil, false, errors.Join(cause, err)
 	}
-	return openChecked(o.Path)
+	db, err = openChecked(o.Path)
+	return db, restored, err
 }

@@ -17,6 +17,11 @@ const (
 	Resource = "addressblocks"
 )
 
+// OrderAnnotation on a Node orders that its addresses are given to others. Its
+// value is the Node object's uid, so that the order does not outlive what it was
+// meant for.
+const OrderAnnotation = "tendril.dev/reclaim-addresses"
+
 // PodClaim begins the claim of a pod whose address another allocator gave: it is
 // the pod's as long as the pod is there.
 const PodClaim = "pod:"

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"testing"
 
 	"github.com/tendril-cni/tendril/cmd/tendrild/node"
@@ -186,4 +187,28 @@ func (c *cluster) taken(t *testing.T, space string) (n int) {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// TestInvariant5LostRecordsAreFoundOnTheWire: the journal of a running node is lost,
+// and its copy is older than the last pod. That pod's address is not given again.
+func TestInvariant5LostRecordsAreFoundOnTheWire(t *testing.T) {
+	c, m := world(t, "lost-1")
+	c.define(t, "lost", "red", m[0].whereabouts(`"range":"10.0.0.0/16","network_name":"lost"`))
+	m[0].mustAdd(m[0].pod("lost", "known", "red"), "net1")
+	m[0].halt()
+	old, err := os.ReadFile(m[0].path("state/journal.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m[0].boot()
+	forgotten := m[0].mustAdd(m[0].pod("lost", "forgotten", "red"), "net1")
+	m[0].halt()
+	if err := os.Remove(m[0].path("run/journal.db")); err != nil {
+		t.Fatal(err)
+	}
+	m[0].write("state/journal.db", string(old))
+	m[0].boot()
+	if got := m[0].mustAdd(m[0].pod("lost", "next", "red"), "net1"); fmt.Sprint(got) != "[10.0.0.3/16]" || fmt.Sprint(forgotten) != "[10.0.0.2/16]" {
+		t.Errorf("the forgotten pod has %v, the next one %v", forgotten, got)
+	}
 }

@@ -199,3 +199,20 @@ func (a *addresses) claimer() cni.Claimer {
 	}
 	return a
 }
+
+// outdated looks whether the journal is a copy from this very boot: pods may run
+// whose addresses it does not know, so what seems idle is probed before it is used.
+// After a reboot no pod runs.
+func (d *daemon) outdated() error {
+	if !d.journal.Restored() {
+		return nil
+	}
+	return d.journal.Update("outdated", func(tx *journal.Tx) error {
+		if tx.Boot() != d.engine.BootID {
+			return nil
+		}
+		l := ipam.NewLedger(tx.Bucket(journal.Addresses))
+		l.Outdated()
+		return l.Err()
+	})
+}

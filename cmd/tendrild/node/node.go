@@ -245,6 +245,9 @@ func (d *daemon) serve(ctx context.Context, g *errgroup.Group) error {
 	if err := d.leases.resume(d.journal, records); err != nil {
 		return fmt.Errorf("resume leases: %w", err)
 	}
+	if err := d.outdated(); err != nil {
+		return err
+	}
 	if err := d.engine.Recover(ctx); err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
