@@ -110,7 +110,7 @@ func (d *Driver) Attach(ctx context.Context, ns *os.File, r cni.Record) (cni.Lin
 	if err != nil {
 		return cni.Link{}, stacked.Child{Object: stacked.Object(a), Kind: kind, MAC: a.MAC, InPod: true}.Explain(err, a, stacked.Parent{})
 	}
-	d.log.Info("bond made", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", l.Name, "network", a.Network, "slaves", conf.Links)
+	d.log.InfoContext(ctx, "bond made", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", l.Name, "network", a.Network, "slaves", conf.Links)
 	return cni.Link{Name: l.Name, Index: l.Index, MAC: l.MAC, MTU: l.MTU}, nil
 }
 
@@ -152,7 +152,7 @@ func (d *Driver) Detach(ctx context.Context, ns *os.File, r cni.Record) error {
 		errs = append(errs, err)
 	}
 	if removed {
-		d.log.Info("bond removed", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", a.IfName, "network", a.Network)
+		d.log.InfoContext(ctx, "bond removed", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", a.IfName, "network", a.Network)
 	}
 	return errors.Join(errs...)
 }

@@ -76,7 +76,7 @@ func (d *Driver) Attach(ctx context.Context, ns *os.File, r cni.Record) (cni.Lin
 	if err != nil {
 		return cni.Link{}, stacked.Child{Object: stacked.Object(a), Kind: "veth", MAC: mac(a, conf)}.Explain(err, a, stacked.Parent{Name: conf.Name})
 	}
-	d.log.Info("bridge port made", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", l.Name, "network", a.Network, "bridge", conf.Name, "port", portName(a))
+	d.log.InfoContext(ctx, "bridge port made", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", l.Name, "network", a.Network, "bridge", conf.Name, "port", portName(a))
 	return cni.Link{Name: l.Name, Index: l.Index, MAC: l.MAC, MTU: l.MTU}, nil
 }
 
@@ -128,7 +128,7 @@ func (d *Driver) Detach(ctx context.Context, ns *os.File, r cni.Record) error {
 	removed, err := stacked.Detach(ctx, ns, r, "veth")
 	gone, hostErr := unplug(portName(a), markOf(a))
 	if removed || gone {
-		d.log.Info("bridge port removed", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", a.IfName, "network", a.Network, "port", portName(a))
+		d.log.InfoContext(ctx, "bridge port removed", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", a.IfName, "network", a.Network, "port", portName(a))
 	}
 	conf, confErr := parse(a) // the one that Prior accepted
 	if confErr == nil {

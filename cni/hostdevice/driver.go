@@ -91,7 +91,7 @@ func (d *Driver) Attach(ctx context.Context, ns *os.File, r cni.Record) (cni.Lin
 	if err != nil {
 		return cni.Link{}, explain(err, a, n)
 	}
-	d.log.Info("host device moved in", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", l.Name, "network", a.Network, "device", n.Device.Name)
+	d.log.InfoContext(ctx, "host device moved in", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", l.Name, "network", a.Network, "device", n.Device.Name)
 	return cni.Link{Name: l.Name, Index: l.Index, MAC: l.MAC, MTU: l.MTU, PCI: n.PCI}, nil
 }
 
@@ -110,7 +110,7 @@ func (d *Driver) Detach(ctx context.Context, ns *os.File, r cni.Record) error {
 	}
 	back, err := borrowed.Return(ctx, ns, n.Device, mark(a))
 	if back {
-		d.log.Info("host device moved back", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", a.IfName, "network", a.Network, "device", n.Device.Name)
+		d.log.InfoContext(ctx, "host device moved back", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", a.IfName, "network", a.Network, "device", n.Device.Name)
 	}
 	return err
 }

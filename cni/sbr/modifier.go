@@ -76,7 +76,7 @@ func (m *Modifier) Attach(ctx context.Context, ns *os.File, r cni.Record) (cni.L
 	if err != nil {
 		return cni.Link{}, err
 	}
-	m.log.Info("source based routing set up", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", a.IfName, "network", a.Network)
+	m.log.InfoContext(ctx, "source based routing set up", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", a.IfName, "network", a.Network)
 	return r.Link, nil
 }
 

@@ -115,7 +115,7 @@ func (m *Modifier) Attach(ctx context.Context, ns *os.File, r cni.Record) (cni.L
 	if err != nil {
 		return cni.Link{}, err
 	}
-	m.log.Info("interface tuned", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", a.IfName, "network", a.Network)
+	m.log.InfoContext(ctx, "interface tuned", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", a.IfName, "network", a.Network)
 	return cni.Link{Name: l.Name, Index: l.Index, MAC: l.MAC, MTU: l.MTU, PCI: r.Link.PCI}, nil
 }
 

@@ -54,7 +54,7 @@ func (d *Driver) Attach(ctx context.Context, ns *os.File, r cni.Record) (cni.Lin
 		return cni.Link{}, explain(err, c, conf.ID, r.Attachment, p)
 	}
 	a := r.Attachment
-	d.log.Info("vlan made", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", l.Name, "network", a.Network, "master", p.Name, "vlan", conf.ID)
+	d.log.InfoContext(ctx, "vlan made", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", l.Name, "network", a.Network, "master", p.Name, "vlan", conf.ID)
 	return l, nil
 }
 
@@ -63,7 +63,7 @@ func (d *Driver) Detach(ctx context.Context, ns *os.File, r cni.Record) error {
 	removed, err := stacked.Detach(ctx, ns, r, kind)
 	if removed {
 		a := r.Attachment
-		d.log.Info("vlan removed", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", a.IfName, "network", a.Network)
+		d.log.InfoContext(ctx, "vlan removed", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", a.IfName, "network", a.Network)
 	}
 	return err
 }

@@ -75,13 +75,13 @@ func (m *Modifier) Attach(ctx context.Context, ns *os.File, r cni.Record) (cni.L
 	if err := join(h, v, a); err != nil {
 		return cni.Link{}, err
 	}
-	m.log.Info("interface joined VRF", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", a.IfName, "network", a.Network, "vrf", conf.Name, "table", v.Table)
+	m.log.InfoContext(ctx, "interface joined VRF", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", a.IfName, "network", a.Network, "vrf", conf.Name, "table", v.Table)
 	return r.Link, nil
 }
 
 // Detach takes the interface out of the VRF and removes a VRF of ours that has
 // no members left.
-func (m *Modifier) Detach(_ context.Context, ns *os.File, r cni.Record) error {
+func (m *Modifier) Detach(ctx context.Context, ns *os.File, r cni.Record) error {
 	conf, err := parse(r.Attachment)
 	if err != nil || ns == nil {
 		return err
@@ -121,7 +121,7 @@ func (m *Modifier) Detach(_ context.Context, ns *os.File, r cni.Record) error {
 	if err := h.LinkDel(v); err != nil && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("delete VRF %s: %w", conf.Name, err)
 	}
-	m.log.Info("VRF removed", "pod", r.Attachment.Pod.String(), "container", r.Attachment.ContainerID, "vrf", conf.Name)
+	m.log.InfoContext(ctx, "VRF removed", "pod", r.Attachment.Pod.String(), "container", r.Attachment.ContainerID, "vrf", conf.Name)
 	return nil
 }
 
