@@ -99,10 +99,12 @@ func (f Found) String() string { return fmt.Sprintf("%s: %s %s", f.Source, f.Lev
 
 // Lint judges objects as admission would, were they all applied: definitions
 // among them are seen by the pods among them, before what rules.Networks has.
-// Objects without a namespace are judged in the namespace given. Pod templates
-// of workloads are judged as pods.
+// Objects without a namespace are judged in the namespace given, definitions that
+// the cluster has already as updates. Pod templates of workloads are judged as
+// pods.
 func Lint(objects []Object, namespace string, rules Rules) []Found {
-	all := &overlay{under: rules.Networks, own: map[string]*nad.NetworkAttachmentDefinition{}}
+	present := rules.Networks
+	all := &overlay{under: present, own: map[string]*nad.NetworkAttachmentDefinition{}}
 	for _, o := range objects {
 		if o.Kind == NetworkKind {
 			if d, err := decodeNetwork(namespace, o.Raw); err == nil {
@@ -117,18 +119,24 @@ func Lint(objects []Object, namespace string, rules Rules) []Found {
 		if ns == "" {
 			ns = namespace
 		}
-		for _, f := range rules.lint(o, ns) {
+		for _, f := range rules.lint(o, ns, present) {
 			out = append(out, Found{o.Source, f})
 		}
 	}
 	return out
 }
 
-func (r Rules) lint(o Object, namespace string) []Finding {
+func (r Rules) lint(o Object, namespace string, present Networks) []Finding {
 	if pod := template(o); pod != nil {
 		return Pod(objectName(o.Kind.Kind, namespace, o.Name), namespace, pod, r.Facts)
 	}
-	return r.Object(o.Kind, namespace, nil, o.Raw)
+	var old []byte
+	if o.Kind == NetworkKind && present != nil {
+		if d := present.Network(namespace, o.Name); d != nil {
+			old, _ = json.Marshal(d) // it was JSON
+		}
+	}
+	return r.Object(o.Kind, namespace, old, o.Raw)
 }
 
 // template returns the pods that a workload makes, nil for any other object. The

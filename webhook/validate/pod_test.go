@@ -327,3 +327,23 @@ func FuzzPod(f *testing.F) {
 		wantWhole(t, networks, validate.Pod("Pod x", "blue", pod, validate.Facts{Networks: networksOfPods, Complete: true, Userspace: map[string]bool{"v.io/dpdk": true}}))
 	})
 }
+
+// TestLintOverWhatIsThere: a definition that the cluster has is judged as an
+// update of it.
+func TestLintOverWhatIsThere(t *testing.T) {
+	there := definition("n", `{"type":"macvlan","master":"eth0"}`)
+	objects, err := validate.Decode("file", []byte(`{"apiVersion":"k8s.cni.cncf.io/v1","kind":"NetworkAttachmentDefinition","metadata":{"name":"n"},"spec":{"config":"{\"type\":\"macvlan\",\"master\":\"eth1\"}"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pods := range []int{0, 3} {
+		rules := validate.Rules{Facts: validate.Facts{Networks: known{there}, Complete: true, Attached: func(string, string) int { return pods }}}
+		var said []string
+		for _, f := range validate.Lint(objects, "blue", rules) {
+			said = append(said, f.String())
+		}
+		if text := strings.Join(said, "\n"); strings.Contains(text, "N014") != (pods > 0) || pods > 0 && !strings.Contains(text, "3 pods that run keep") {
+			t.Errorf("with %d pods: %q", pods, text)
+		}
+	}
+}
