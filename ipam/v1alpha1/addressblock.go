@@ -26,11 +26,6 @@ const OrderAnnotation = "tendril.dev/reclaim-addresses"
 // the pod's as long as the pod is there.
 const PodClaim = "pod:"
 
-// OrderAnnotation on a Node orders that its addresses are given to others. Its
-// value is the Node object's uid, so that the order does not outlive what it was
-// meant for.
-const OrderAnnotation = "tendril.dev/reclaim-addresses"
-
 // AddressBlock says who has each of the 64 addresses of one cell of one address
 // space. It is cluster-scoped. Every change is an update that carries the
 // resourceVersion that it was made from.
