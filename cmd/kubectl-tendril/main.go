@@ -6,6 +6,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/tendril-cni/tendril/cmd/kubectl-tendril/cli"
@@ -15,6 +16,9 @@ import (
 var version = "dev"
 
 func main() {
+	// Libraries print what went wrong in their background on their own; what matters
+	// of it comes back as an error.
+	utilruntime.ErrorHandlers = nil
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(cli.Run(ctx, os.Args[1:], cli.Program{

@@ -19,7 +19,7 @@ import (
 )
 
 // askTime bounds one question, so that one sick node does not hold up the others.
-const askTime = 15 * time.Second
+const askTime = 30 * time.Second
 
 // atOnce is how many daemons are asked at the same time.
 const atOnce = 16

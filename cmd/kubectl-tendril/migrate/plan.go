@@ -131,7 +131,7 @@ func (t *translation) object(u *unstructured.Unstructured) {
 // objects are there every address is reserved with whereabouts too.
 func (t *translation) pool(u *unstructured.Unstructured) {
 	allocations, _, _ := unstructured.NestedMap(u.Object, "spec", "allocations")
-	t.note(Info, u, "%d addresses are with pods that whereabouts served. Its definitions run unchanged: while its objects are in the cluster tendrild reserves every address with both, so none is given twice. Delete the IPPool definition when no node runs whereabouts any more", len(allocations))
+	t.note(Info, u, "%d addresses are with pods that whereabouts served. Its definitions run unchanged: while its objects are in the cluster tendrild reserves every address with both, so none is given twice; before they are deleted: kubectl tendril whereabouts import --apply", len(allocations))
 }
 
 // decode reads an object's spec strictly enough to name fields that are not known.
