@@ -35,9 +35,14 @@ type vfs struct {
 	provisioner *provision.Provisioner
 	ward        *quarantine.Ward
 	boot        string
+	// warn emits a Warning event of the node.
+	warn func(reason, message string)
 	// adapter is nil without Kubernetes: there are no policies then.
 	adapter *vfkube.Adapter
 }
+
+// reasonQuarantined is that of the node's event about a VF that stays out of use.
+const reasonQuarantined = "VFQuarantined"
 
 // vfStore keeps both their notes in one bucket of the journal: keys are prefixed.
 type vfStore struct{ journal *journal.Journal }
@@ -71,7 +76,7 @@ func newInventory(fs *sysfs.FS, cfg Config) *sysfs.Inventory {
 // newVFs needs d.inventory, d.journal and d.kubelet. refresh tells the device
 // plugin to look again.
 func (d *daemon) newVFs(fs *sysfs.FS, boot string, refresh func()) (*vfs, error) {
-	v := &vfs{boot: boot}
+	v := &vfs{boot: boot, warn: d.warnNode}
 	v.driver = sriov.New(fs, d.Log, sriov.Busy(func(a vf.Addr) string { return v.provisioner.Busy(a) }))
 	store := vfStore{d.journal}
 	var err error
@@ -199,6 +204,7 @@ func (v *vfs) Key(device string) []byte {
 func (v *vfs) Noticed(r cni.Record, cause error) {
 	if e, err := v.entry(r, cause); err == nil {
 		v.ward.Noticed(e)
+		v.warn(reasonQuarantined, fmt.Sprintf("VF %s is not back at its baseline after %s, and nobody gets it until it is; it is tried on: %s", e.VF, e.Holder, e.Cause))
 	}
 }
 
