@@ -275,8 +275,10 @@ func (p *play) away(t *testing.T) {
 	}
 	p.Ask(t, "-n", system, "scale", "deployment", "tendril-controller", "--replicas=2")
 	p.ready(t, 2)
-	_, err = p.create(pod("asks", "fast"), false)
-	p.Must(t, err)
+	p.Wait(t, "the API server to have found the replicas", func(context.Context) (string, bool, error) {
+		_, err := p.create(pod("asks", "fast"), false)
+		return "", err == nil, err
+	})
 	p.Must(t, p.PodReady(p.Ctx, "asks"))
 	p.Must(t, p.PodGone(p.Ctx, "asks", "plain", "annotated"))
 }

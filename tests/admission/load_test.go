@@ -190,7 +190,7 @@ func (p *play) shake(t *testing.T) *shaker {
 	s.read()
 	for _, replica := range p.controllers(p.Ctx) {
 		s.group.Go(func() {
-			for !closed(s.stop) {
+			for tick := time.NewTicker(pace); !closed(s.stop); <-tick.C {
 				s.made.Add(1)
 				if err := s.handshake(replica.Status.PodIP); err != nil {
 					s.failed.Add(1)
@@ -243,7 +243,7 @@ func (s *shaker) read() {
 func (s *shaker) handshake(ip string) error {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(*s.trusted.Load())
-	d := &net.Dialer{Timeout: 10 * time.Second}
+	d := &net.Dialer{Timeout: time.Minute}
 	c, err := tls.DialWithDialer(d, "tcp", net.JoinHostPort(ip, "8443"), &tls.Config{RootCAs: roots, ServerName: "tendril-webhook." + system + ".svc"})
 	if err != nil {
 		return err
