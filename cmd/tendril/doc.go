@@ -15,7 +15,8 @@
 // It reads four keys of its configuration, all optional:
 //
 //	socket          path of the daemon's socket, /run/tendril/tendril.sock
-//	connectSeconds  how long to go on connecting while the daemon restarts, 10
+//	connectSeconds  how long to go on connecting while the daemon restarts, 10;
+//	                for STATUS 2 at most
 //	timeoutSeconds  how long to wait for the answer, connecting included, 100;
 //	                the kubelet gives a sandbox two minutes
 //	spool           where a DEL is left when no daemon listens,

@@ -25,11 +25,19 @@ func (c *config) spools(command string) bool {
 	return err == nil && info.IsDir()
 }
 
+// statusPatience is how long a STATUS waits for a daemon that restarts. The kubelet
+// asks every five seconds, for all that it wants to know of the runtime at once,
+// and "not available" is a good answer.
+const statusPatience = 2 * time.Second
+
 // patience is how long to go on connecting.
 func (c *config) patience(command string) time.Duration {
 	wait := seconds(c.ConnectSeconds)
-	if c.spools(command) {
-		wait = min(wait, delPatience)
+	switch {
+	case command == "STATUS":
+		return min(wait, statusPatience)
+	case c.spools(command):
+		return min(wait, delPatience)
 	}
 	return wait
 }
