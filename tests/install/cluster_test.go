@@ -113,7 +113,7 @@ func (p *play) install(t *testing.T) {
 	p.Must(t, p.PodReady(p.Ctx, "quickstart"))
 	t.Logf("a pod with a VF after %.1fs", time.Since(start).Seconds())
 	p.hasVF(t)
-	memory, err := p.Script(p.Ctx, 1, `for n in tendrild tendril-controller; do for pid in $(pidof $n); do echo $n $(grep -h -e VmRSS -e VmHWM /proc/$pid/status); done; done`)
+	memory, err := p.Script(p.Ctx, 1, `for n in tendrild tendril-controller; do for pid in $(busybox pidof $n); do echo $n $(grep -h -e VmRSS -e VmHWM /proc/$pid/status); done; done; true`)
 	p.Must(t, err)
 	t.Logf("memory:\n%s", memory)
 }
@@ -145,10 +145,11 @@ func (p *play) token(t *testing.T) {
 	}
 }
 
-// refused: applied over a pod that has a VF, the uninstaller says which, and goes
-// on by itself when the pod is gone.
+// refused: applied over a pod that has a VF, the uninstaller says which, and
+// applying the installation again brings the daemon back to it.
 func (p *play) refused(t *testing.T) {
 	p.Ask(t, "delete", "-f", p.manifest("controller.yaml"))
+	p.Ask(t, "-n", "tendril-system", "wait", "--for=delete", "pods", "-l", "app.kubernetes.io/name=tendril-controller", "--timeout=180s")
 	p.Ask(t, "apply", "-f", p.manifest("uninstall.yaml"))
 	p.Wait(t, "the uninstaller to name the pod", func(ctx context.Context) (string, bool, error) {
 		out, err := p.Kubectl(ctx, "-n", "tendril-system", "get", "pods", "-l", "app.kubernetes.io/name=tendrild",
@@ -158,10 +159,14 @@ func (p *play) refused(t *testing.T) {
 	if out, err := p.Script(p.Ctx, 1, "ls /etc/cni/net.d"); err != nil || !strings.Contains(out, "00-tendril.conflist") {
 		t.Errorf("the configuration is gone before the pod: %s (%v)", out, err)
 	}
+	p.Ask(t, "apply", "-f", p.manifest("node.yaml"))
+	p.Ask(t, "-n", "tendril-system", "rollout", "status", "daemonset/tendrild", "--timeout=180s")
+	p.hasVF(t)
 	p.Must(t, p.PodGone(p.Ctx, "quickstart"))
 }
 
 func (p *play) uninstalled(t *testing.T) {
+	p.Ask(t, "apply", "-f", p.manifest("uninstall.yaml"))
 	p.Ask(t, "-n", "tendril-system", "rollout", "status", "daemonset/tendrild", "--timeout=180s")
 	p.Ask(t, "delete", "-f", p.manifest("node.yaml"))
 	p.Ask(t, "annotate", "nodes", "--all", "tendril.dev/cni-plugins-", "tendril.dev/links-", "tendril.dev/userspace-resources-")
