@@ -51,6 +51,12 @@ func TestCommandsOfTheDocuments(t *testing.T) {
 	if strings.TrimSpace(args) != "--uninstall done tendrild" {
 		t.Errorf("the DaemonSet became %q, want the uninstaller", args)
 	}
+	kubectl("apply", "--validate=strict", "-f", manifest("node.yaml"))
+	back := kubectl("-n", "tendril-system", "get", "daemonset", "tendrild", "-o",
+		"jsonpath={.spec.template.spec.initContainers}{.spec.template.spec.containers[*].name} {.spec.template.spec.automountServiceAccountToken} {.spec.template.spec.volumes[*].name}")
+	if !strings.HasPrefix(back, "tendrild  config run state ") || strings.Contains(back, "token") {
+		t.Errorf("the DaemonSet went back to %q, want the daemon and nothing of the uninstaller", back)
+	}
 	// Without controllers a namespace is never deleted to the end.
 	kubectl("delete", "--wait=false", "-f", manifest("node.yaml"), "-l", "app.kubernetes.io/component!=definitions")
 	if out := kubectl("get", "network-attachment-definitions", "-o", "name"); !strings.Contains(out, "quickstart") {
