@@ -42,8 +42,8 @@ func (p *play) upgrade(t *testing.T) {
 	})
 	stop()
 	p.Must(t, <-storm)
-	if made < 3 {
-		t.Errorf("only %d pods were made during the upgrade", made)
+	if made == 0 {
+		t.Error("no pod was made during the upgrade")
 	}
 	// A call that waited longer than the runtime's patience was made again by it.
 	again := p.Ask(t, "get", "events", "--field-selector", "reason=FailedCreatePodSandBox", "-o", `jsonpath={range .items[*]}{.involvedObject.name}: {.message}{"\n"}{end}`)
