@@ -18,6 +18,8 @@ import (
 type kernel struct {
 	home      *os.File
 	make, del []byte
+	// acks is how many answers make has.
+	acks int
 }
 
 const (
@@ -36,8 +38,17 @@ var (
 	bareGateway = []byte{10, 60, 0, 1}
 )
 
-func newKernel(home *os.File, master int) kernel {
-	return kernel{home: home, make: makeMessages(home, master), del: message(unix.RTM_DELLINK, 0, ifinfo(0))}
+func newKernel(home *os.File, master int) kernel { return newKernelOf(home, master, 1) }
+
+// newKernelOf makes that many links by one system call; the first one has the
+// default route.
+func newKernelOf(home *os.File, master, links int) kernel {
+	k := kernel{home: home, del: message(unix.RTM_DELLINK, 0, ifinfo(bareIndex, 0))}
+	for i := range links {
+		k.make = append(k.make, makeMessages(home, master, i)...)
+	}
+	k.acks = makeAcks + (links-1)*(makeAcks-2)
+	return k
 }
 
 // create opens a socket in the pod, sends one run of messages and reads the
@@ -47,7 +58,7 @@ func (k kernel) create(pod *os.File) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(ask(fd, k.make, makeAcks), unix.Close(fd))
+	return errors.Join(ask(fd, k.make, k.acks), unix.Close(fd))
 }
 
 func (k kernel) socket(pod *os.File) (int, error) {
@@ -99,10 +110,15 @@ func ask(fd int, messages []byte, acks int) error {
 	return nil
 }
 
+// nameOf is the name of the i-th link.
+func nameOf(i int) string { return fmt.Sprintf("eth%d", i) }
+
 // makeMessages are: the id of the host's namespace, the link, its announcing of
 // itself (which the reference plugin sets too), the address, up, the default
-// route.
-func makeMessages(home *os.File, master int) []byte {
+// route; for another link than the first without the first one and the last.
+func makeMessages(home *os.File, master, i int) []byte {
+	index, ip := int32(bareIndex+i), append([]byte{}, bareAddress...)
+	ip[2] += byte(i)
 	link := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	link.AddRtAttr(unix.IFLA_INFO_KIND, []byte("macvlan"))
 	link.AddRtAttr(unix.IFLA_INFO_DATA, nil).AddRtAttr(unix.IFLA_MACVLAN_MODE, nl.Uint32Attr(4)) // bridge
@@ -110,20 +126,24 @@ func makeMessages(home *os.File, master int) []byte {
 	announce.AddRtAttr(unix.AF_INET, nil).AddRtAttr(unix.IFLA_INET_CONF, nil).AddRtAttr(22, nl.Uint32Attr(1)) // IPV4_DEVCONF_ARP_NOTIFY
 
 	addr := nl.NewIfAddrmsg(unix.AF_INET)
-	addr.Prefixlen, addr.Index = 24, bareIndex
+	addr.Prefixlen, addr.Index = 24, uint32(index)
 	route := nl.NewRtMsg()
 	route.Family = unix.AF_INET
 
 	var out []byte
-	for _, m := range [][]byte{
+	messages := [][]byte{
 		message(unix.RTM_NEWNSID, 0, nl.NewRtGenMsg(), u32(unix.NETNSA_FD, uint32(home.Fd())), u32(unix.NETNSA_NSID, bareNSID)),
-		message(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifinfo(0), nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(bareName)),
+		message(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifinfo(index, 0), nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(nameOf(i))),
 			u32(unix.IFLA_LINK, uint32(master)), u32(unix.IFLA_LINK_NETNSID, bareNSID), link),
-		message(unix.RTM_SETLINK, 0, ifinfo(0), announce),
-		message(unix.RTM_NEWADDR, unix.NLM_F_CREATE, addr, nl.NewRtAttr(unix.IFA_LOCAL, bareAddress), nl.NewRtAttr(unix.IFA_ADDRESS, bareAddress)),
-		message(unix.RTM_SETLINK, 0, ifinfo(unix.IFF_UP)),
+		message(unix.RTM_SETLINK, 0, ifinfo(index, 0), announce),
+		message(unix.RTM_NEWADDR, unix.NLM_F_CREATE, addr, nl.NewRtAttr(unix.IFA_LOCAL, ip), nl.NewRtAttr(unix.IFA_ADDRESS, ip)),
+		message(unix.RTM_SETLINK, 0, ifinfo(index, unix.IFF_UP)),
 		message(unix.RTM_NEWROUTE, unix.NLM_F_CREATE, route, nl.NewRtAttr(unix.RTA_GATEWAY, bareGateway), u32(unix.RTA_OIF, bareIndex)),
-	} {
+	}
+	if i > 0 {
+		messages = messages[1 : makeAcks-1]
+	}
+	for _, m := range messages {
 		out = append(out, m...)
 	}
 	return out
@@ -139,10 +159,10 @@ func message(typ, flags int, parts ...nl.NetlinkRequestData) []byte {
 	return req.Serialize()
 }
 
-// ifinfo names the bare link and sets the flags given.
-func ifinfo(flags uint32) *nl.IfInfomsg {
+// ifinfo names a bare link and sets the flags given.
+func ifinfo(index int32, flags uint32) *nl.IfInfomsg {
 	m := nl.NewIfInfomsg(unix.AF_UNSPEC)
-	m.Index, m.Flags, m.Change = bareIndex, flags, flags
+	m.Index, m.Flags, m.Change = index, flags, flags
 	return m
 }
 

@@ -81,7 +81,7 @@ type part struct {
 }
 
 // parts are played in this order.
-var parts = []part{attachPart, shimPart, wholePart}
+var parts = []part{attachPart, linksPart, shimPart, wholePart, executablesPart, crowdPart}
 
 // measure plays every part and prints and keeps what came out.
 func measure(ctx context.Context, o options) error {

@@ -9,6 +9,7 @@ const (
 	// The two sides have a subnet each: they share a wire.
 	oursSubnet      = "10.61.0.0/16"
 	referenceSubnet = "10.62.0.0/16"
+	severalSubnet   = "10.63.0.0/16"
 )
 
 // macvlanConf is the network of both sides, but for the subnet. The reference

@@ -21,6 +21,7 @@ const master = "uplink0"
 // stand is the machine that is measured on.
 type stand struct {
 	dir     string // of everything that is on disk
+	bin     string // directory of our own programs
 	plugins string // directory of the reference plugins
 	master  netlink.Link
 	pods    *host.Pods
@@ -33,7 +34,7 @@ func newStand(ctx context.Context, bin string) (*stand, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &stand{dir: dir}
+	s := &stand{dir: dir, bin: bin}
 	if err := s.open(ctx, bin); err != nil {
 		return nil, s.close(fmt.Errorf("make stand: %w", err))
 	}
