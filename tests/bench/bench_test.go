@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,10 +22,14 @@ func TestEverythingIsMeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := options{rounds: 1, bin: t.TempDir(), out: t.TempDir()}
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", o.bin, "./cmd/tendril", "./cmd/tendrild")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", o.bin, "./cmd/tendril", "./cmd/tendrild", "./cmd/tendril-cni")
 	build.Dir, build.Env = repo, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v: %s", err, out)
+	}
+	names := filepath.Join(o.bin, "cni")
+	if err := errors.Join(os.Mkdir(names, 0o755), os.Symlink("../tendril-cni", filepath.Join(names, "macvlan"))); err != nil {
+		t.Fatal(err)
 	}
 	if err := measure(context.Background(), o); err != nil {
 		t.Fatal(err)

@@ -50,13 +50,13 @@ func flags() (o options, err error) {
 		return o, err
 	}
 	flag.IntVar(&o.rounds, "rounds", 60, "how often each side takes its turn")
-	flag.StringVar(&o.bin, "bin", filepath.Join(repo, "bin"), "directory of tendril and tendrild (make build)")
+	flag.StringVar(&o.bin, "bin", filepath.Join(repo, "bin"), "directory of our own programs (make build)")
 	flag.StringVar(&o.out, "out", filepath.Join(repo, "tests", "bench", "results"), "directory of the file with all samples; empty for none")
 	flag.Parse()
 	if o.rounds < 1 {
 		return o, fmt.Errorf("flag -rounds: value %d is not allowed; allowed: 1 and more", o.rounds)
 	}
-	for _, program := range []string{"tendril", "tendrild"} {
+	for _, program := range []string{"tendril", "tendrild", "tendril-cni"} {
 		if _, err := os.Stat(filepath.Join(o.bin, program)); err != nil {
 			return o, fmt.Errorf("find programs (run make build first): %w", err)
 		}
