@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
@@ -13,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/tendril-cni/tendril/cmd/tendril-controller/admission"
 	"github.com/tendril-cni/tendril/cni/netconf"
 )
 
@@ -312,4 +316,45 @@ func TestPoliciesAreNotStricterThanTheWebhooks(t *testing.T) {
 			t.Errorf("%q: %v", good, err)
 		}
 	}
+}
+
+// TestReplicaReplacedUnderLoad: one of two replicas ends in order while a real API
+// server calls both over connections that it keeps. No pod is turned away.
+func TestReplicaReplacedUnderLoad(t *testing.T) {
+	w := newWorld(t)
+	drains := func(c *admission.Config) { c.Drain = 2 * time.Second }
+	first := w.replica(drains)
+	w.replica(drains)
+	w.mustDefine("net", macvlan, resourceOf)
+	stop := make(chan struct{})
+	var group sync.WaitGroup
+	var made atomic.Int64
+	for i := range 4 {
+		group.Go(func() {
+			for n := 0; !closed(stop); n++ {
+				if _, err := w.pod(fmt.Sprintf("p%d-%d", i, n), map[string]string{"k8s.v1.cni.cncf.io/networks": "net"}, nil); err != nil {
+					t.Errorf("pod: %v", err)
+					return
+				}
+				made.Add(1)
+			}
+		})
+	}
+	more := func(what string) {
+		from := made.Load()
+		w.eventually(what, func() error {
+			if n := made.Load() - from; n < 20 && !t.Failed() {
+				return fmt.Errorf("%d pods", n)
+			}
+			return nil
+		})
+	}
+	more("pods with both")
+	first.stop()
+	more("pods with one")
+	w.replica(drains)
+	more("pods with another")
+	close(stop)
+	group.Wait()
+	t.Logf("%d pods", made.Load())
 }
