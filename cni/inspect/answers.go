@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/tendril-cni/tendril/vf"
@@ -18,7 +19,17 @@ const (
 	// PathTraces takes the queries pod=namespace/name, verb=ADD, failed=true and
 	// last=N, each of which narrows it.
 	PathTraces = "/traces" // []Trace
+	// PathSeveral answers several paths at once, each of which is a query path=...:
+	// a question is a process on the node.
+	PathSeveral = "/several" // map[string]One, by path
 )
+
+// One is the answer to one of several paths.
+type One struct {
+	Answer json.RawMessage `json:"answer,omitempty"`
+	// Error is why there is no answer.
+	Error string `json:"error,omitempty"`
+}
 
 // Trace is what is looked at of one call in the node's flight recorder, whose own
 // trace (package flight) has more.

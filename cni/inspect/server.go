@@ -26,9 +26,15 @@ const answerTime = 10 * time.Second
 type Source func(ctx context.Context, query url.Values) (any, error)
 
 // Serve answers on ln until ctx ends, and returns nil then: GET /<path> by the
-// source of that path, GET / by the list of paths. It closes ln.
+// source of that path, GET /several?path=...&path=... by several of them, GET / by
+// the list of paths. It closes ln.
 func Serve(ctx context.Context, ln net.Listener, sources map[string]Source) error {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+PathSeveral, func(w http.ResponseWriter, r *http.Request) {
+		answer(w, r, func(ctx context.Context, query url.Values) (any, error) {
+			return several(ctx, query["path"], sources), nil
+		})
+	})
 	for path, source := range sources {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) { answer(w, r, source) })
 	}
@@ -42,6 +48,37 @@ func Serve(ctx context.Context, ln net.Listener, sources map[string]Source) erro
 		return fmt.Errorf("serve inspection: %w", err)
 	}
 	return nil
+}
+
+// several answers each of some paths; one that cannot be answered does not keep
+// the others from it.
+func several(ctx context.Context, asked []string, sources map[string]Source) map[string]One {
+	out := map[string]One{}
+	for _, text := range asked {
+		v, err := one(ctx, text, sources)
+		var encoded []byte
+		if err == nil {
+			encoded, err = json.Marshal(v)
+		}
+		if err != nil {
+			out[text] = One{Error: err.Error()}
+			continue
+		}
+		out[text] = One{Answer: encoded}
+	}
+	return out
+}
+
+func one(ctx context.Context, text string, sources map[string]Source) (any, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, refusal.New("inspection", "path", text, "a path, with or without a query")
+	}
+	source := sources[u.Path]
+	if source == nil {
+		return paths(u.Path, sources)
+	}
+	return source(ctx, u.Query())
 }
 
 // paths is the answer to what is no path.

@@ -256,11 +256,13 @@ func (c *collector) daemons(ctx context.Context, nodes []corev1.Node) {
 		c.lack("the daemons' answers: %v", err)
 		return
 	}
+	paths := []string{inspect.PathAttachments, inspect.PathVFs, inspect.PathAddresses, inspect.PathPools, inspect.PathNetworks, inspect.PathObserved, inspect.PathDoctor, inspect.PathTraces}
+	c.f.Gather(ctx, daemons, nodeNames(nodes), paths...)
 	for _, n := range nodes {
 		if daemons[n.Name] == nil {
 			continue
 		}
-		for _, path := range []string{inspect.PathAttachments, inspect.PathVFs, inspect.PathAddresses, inspect.PathPools, inspect.PathNetworks, inspect.PathObserved, inspect.PathDoctor, inspect.PathTraces} {
+		for _, path := range paths {
 			text, err := c.f.Raw(ctx, daemons[n.Name], path)
 			if err != nil {
 				c.lack("%s of %s: %v", path, n.Name, err)

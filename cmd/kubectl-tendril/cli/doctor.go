@@ -84,6 +84,7 @@ func (t *tool) checks(ctx context.Context, f *fleet.Fleet, only []string) ([]doc
 		t.warn("whether policies want vfio-pci is not known: %v", err)
 	}
 	names := nodeNames(nodes)
+	f.Gather(ctx, daemons, names, inspect.PathDoctor, inspect.PathVFs, inspect.PathPools, inspect.PathNetworks)
 	hosts := fleet.AskAll[inspect.Host](ctx, f, daemons, names, inspect.PathDoctor)
 	vfs := fleet.AskAll[inspect.Inventory](ctx, f, daemons, names, inspect.PathVFs)
 	pools := fleet.AskAll[inspect.Pools](ctx, f, daemons, names, inspect.PathPools)

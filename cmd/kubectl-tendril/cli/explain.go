@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
@@ -183,27 +182,20 @@ func daemonOf(ctx context.Context, f *fleet.Fleet, asking *corev1.Pod) explain.D
 		return explain.Daemon{}
 	}
 	out := explain.Daemon{Name: pod.Name, Trouble: fleet.Trouble(pod)}
-	// Each question is a process on the node: they go at once.
-	var all sync.WaitGroup
-	all.Go(func() {
-		query := fmt.Sprintf("?pod=%s/%s&last=%d", asking.Namespace, asking.Name, lastCalls)
-		if traces, err := fleet.Ask[[]inspect.Trace](ctx, f, pod, inspect.PathTraces+query); err == nil {
-			out.Traces = traces
-		}
-	})
-	all.Go(func() {
-		if inv, err := fleet.Ask[inspect.Inventory](ctx, f, pod, inspect.PathVFs); err == nil {
-			out.Inventory = &inv
-		}
-	})
-	all.Go(func() {
-		if host, err := fleet.Ask[inspect.Host](ctx, f, pod, inspect.PathDoctor); err == nil {
-			out.Host = &host
-		}
-	})
+	traces := fmt.Sprintf("%s?pod=%s/%s&last=%d", inspect.PathTraces, asking.Namespace, asking.Name, lastCalls)
+	f.Gather(ctx, daemons, []string{node}, traces, inspect.PathVFs, inspect.PathDoctor, inspect.PathAttachments)
 	if out.Attachments, err = fleet.Ask[[]inspect.Attachment](ctx, f, pod, inspect.PathAttachments); err != nil {
 		out.Unasked = err.Error()
+		return out
 	}
-	all.Wait()
+	if calls, err := fleet.Ask[[]inspect.Trace](ctx, f, pod, traces); err == nil {
+		out.Traces = calls
+	}
+	if inv, err := fleet.Ask[inspect.Inventory](ctx, f, pod, inspect.PathVFs); err == nil {
+		out.Inventory = &inv
+	}
+	if host, err := fleet.Ask[inspect.Host](ctx, f, pod, inspect.PathDoctor); err == nil {
+		out.Host = &host
+	}
 	return out
 }

@@ -86,6 +86,7 @@ func (t *tool) look(ctx context.Context, f *fleet.Fleet) (clusterStatus, error) 
 	if err != nil {
 		return s, err
 	}
+	f.Gather(ctx, daemons, nodeNames(nodes), inspect.PathDoctor, inspect.PathVFs)
 	hosts := fleet.AskAll[inspect.Host](ctx, f, daemons, nodeNames(nodes), inspect.PathDoctor)
 	vfs := fleet.AskAll[inspect.Inventory](ctx, f, daemons, nodeNames(nodes), inspect.PathVFs)
 	for i, n := range nodes {

@@ -5,14 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"github.com/tendril-cni/tendril/cni/inspect"
 )
 
 // The labels by which the processes are found (deployment/manifests).
@@ -38,6 +42,11 @@ type Fleet struct {
 	// System is the namespace of the daemons; empty finds them in any.
 	System string
 	asker  Asker
+
+	// mu guards gathered.
+	mu sync.Mutex
+	// gathered are answers that Gather got, by the daemon's uid and the path.
+	gathered map[string]inspect.One
 }
 
 // New returns the cluster that config reaches. asker is nil for exec.
@@ -58,7 +67,7 @@ func New(config *rest.Config, system string, asker Asker) (*Fleet, error) {
 	if asker == nil {
 		asker = execer{config: config, client: client}
 	}
-	return &Fleet{Config: config, Client: client, Objects: objects, System: system, asker: asker}, nil
+	return &Fleet{Config: config, Client: client, Objects: objects, System: system, asker: asker, gathered: map[string]inspect.One{}}, nil
 }
 
 // Daemons returns the daemon's pod of each node, by the node's name: one that is
@@ -162,9 +171,44 @@ func (f *Fleet) Raw(ctx context.Context, daemon *corev1.Pod, path string) ([]byt
 	case !Running(daemon):
 		return nil, fmt.Errorf("ask for %s: the daemon %s does not run: %s", path, daemon.Name, Trouble(daemon))
 	}
-	text, err := f.asker.Ask(ctx, daemon, path)
+	f.mu.Lock()
+	known, ok := f.gathered[key(daemon, path)]
+	f.mu.Unlock()
+	text, err := []byte(known.Answer), error(nil)
+	switch {
+	case ok && known.Error != "":
+		err = errors.New(known.Error)
+	case !ok:
+		text, err = f.asker.Ask(ctx, daemon, path)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ask the daemon on %s for %s: %w", daemon.Spec.NodeName, path, err)
 	}
 	return text, nil
+}
+
+func key(daemon *corev1.Pod, path string) string { return string(daemon.UID) + " " + path }
+
+// Gather asks the daemons of nodes for several paths in one go, so that what is
+// asked of them afterwards costs no exec of its own. Daemons of an older release,
+// which answer one path at a time, are left to that.
+func (f *Fleet) Gather(ctx context.Context, daemons map[string]*corev1.Pod, nodes []string, paths ...string) {
+	all := AskAll[map[string]inspect.One](ctx, f, daemons, nodes, inspect.PathSeveral+"?"+url.Values{"path": paths}.Encode())
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, a := range all {
+		daemon := daemons[a.Node]
+		if daemon == nil || !Running(daemon) || a.Err != nil && strings.Contains(a.Err.Error(), "is not allowed") {
+			continue
+		}
+		for _, path := range paths {
+			one, ok := a.Value[path]
+			if a.Err != nil {
+				one, ok = inspect.One{Error: a.Err.Error()}, true
+			}
+			if ok {
+				f.gathered[key(daemon, path)] = one
+			}
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -221,6 +222,12 @@ func TestTheDaemonTellsWhatItHas(t *testing.T) {
 			t.Errorf("%+v", a)
 		}
 		ask(t, d, inspect.PathTraces+"?pod=blue/other", func(all []inspect.Trace) bool { return len(all) == 0 })
+	})
+	t.Run("several", func(t *testing.T) {
+		all := ask(t, d, inspect.PathSeveral+"?path=/doctor&path=/nonsense&path="+url.QueryEscape("/traces?pod=blue/web"), func(all map[string]inspect.One) bool { return len(all) == 3 })
+		if !strings.Contains(string(all["/doctor"].Answer), `"node": "n1"`) || !strings.Contains(all["/nonsense"].Error, "is not allowed") || !strings.Contains(string(all["/traces?pod=blue/web"].Answer), `"ADD"`) {
+			t.Errorf("doctor %s, nonsense %s, traces %s", all["/doctor"].Answer, all["/nonsense"].Error, all["/traces?pod=blue/web"].Answer)
+		}
 	})
 	t.Run("what there is none of", func(t *testing.T) {
 		for _, path := range []string{"/nonsense", "/vfs?pod=a", "/traces?pod=web", "/traces?last=0", "/traces?color=red"} {
