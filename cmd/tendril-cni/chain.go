@@ -14,7 +14,7 @@ import (
 
 // chained serves the verbs of a plugin that changes an interface which exists.
 type chained struct {
-	modifier
+	cni.Modifier
 	kind string
 }
 
@@ -142,7 +142,7 @@ func (m chained) check(ctx context.Context, c call) error {
 	if err == nil {
 		err = lease{result: ownPart(prev, c.IfName)}.into(&a)
 	}
-	if check, ok := m.modifier.(checker); ok && err == nil {
+	if check, ok := m.Modifier.(cni.Checker); ok && err == nil {
 		err = check.Check(ctx, ns, cni.Record{Attachment: a})
 	}
 	return errors.Join(err, ns.Close())

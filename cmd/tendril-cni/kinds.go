@@ -1,10 +1,7 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"log/slog"
-	"os"
 
 	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/bond"
@@ -19,18 +16,6 @@ import (
 	"github.com/tendril-cni/tendril/cni/vrf"
 	"github.com/tendril-cni/tendril/vf/sysfs"
 )
-
-// modifier is a later part of a chain: a driver whose Prior looks into the pod.
-type modifier interface {
-	Prior(ctx context.Context, ns *os.File, a cni.Attachment) (json.RawMessage, error)
-	Attach(ctx context.Context, ns *os.File, r cni.Record) (cni.Link, error)
-	Detach(ctx context.Context, ns *os.File, r cni.Record) error
-}
-
-// checker is what modifiers have beside.
-type checker interface {
-	Check(ctx context.Context, ns *os.File, r cni.Record) error
-}
 
 // oldest is the first version of the specification; vrf starts later, as the
 // reference does.
@@ -52,12 +37,12 @@ func plugins(log *slog.Logger) map[string]plugin {
 	for name, d := range drivers {
 		out[name] = d.plugin()
 	}
-	for name, m := range map[string]modifier{"tuning": tuning.New(tuning.DefaultAllowlist, log), "sbr": sbr.New(log), "vrf": vrf.New(log)} {
+	for name, m := range map[string]cni.Modifier{"tuning": tuning.New(tuning.DefaultAllowlist, log), "sbr": sbr.New(log), "vrf": vrf.New(log)} {
 		since := oldest
 		if name == "vrf" {
 			since = oldestVRF
 		}
-		out[name] = chained{kind: name, modifier: m}.plugin(since)
+		out[name] = chained{kind: name, Modifier: m}.plugin(since)
 	}
 	return out
 }

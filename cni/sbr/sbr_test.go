@@ -22,9 +22,9 @@ import (
 func TestMain(m *testing.M) { netnstest.Main(m) }
 
 var (
-	_    netnstest.Modifier = (*sbr.Modifier)(nil)
-	ctx                     = context.Background()
-	mute                    = slog.New(slog.DiscardHandler)
+	_    cni.Modifier = (*sbr.Modifier)(nil)
+	ctx               = context.Background()
+	mute              = slog.New(slog.DiscardHandler)
 )
 
 // pod makes a pod with a macvlan of two families, of which IPv4 has a gateway

@@ -20,9 +20,9 @@ import (
 func TestMain(m *testing.M) { netnstest.Main(m) }
 
 var (
-	_    netnstest.Modifier = (*tuning.Modifier)(nil)
-	ctx                     = context.Background()
-	mute                    = slog.New(slog.DiscardHandler)
+	_    cni.Modifier = (*tuning.Modifier)(nil)
+	ctx               = context.Background()
+	mute              = slog.New(slog.DiscardHandler)
 )
 
 func modifier() *tuning.Modifier { return tuning.New("/nonexistent", mute) }

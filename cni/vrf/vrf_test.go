@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"testing"
 
+	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/netns/netnstest"
 	"github.com/tendril-cni/tendril/cni/vrf"
 )
@@ -12,9 +13,9 @@ import (
 func TestMain(m *testing.M) { netnstest.Main(m) }
 
 var (
-	_    netnstest.Modifier = (*vrf.Modifier)(nil)
-	ctx                     = context.Background()
-	mute                    = slog.New(slog.DiscardHandler)
+	_    cni.Modifier = (*vrf.Modifier)(nil)
+	ctx               = context.Background()
+	mute              = slog.New(slog.DiscardHandler)
 )
 
 // TestInvariant9PriorRefuses needs no VRF in the kernel.

@@ -49,15 +49,8 @@ func MustAttach(t testing.TB, d cni.Driver, ns *os.File, a cni.Attachment) cni.R
 	return r
 }
 
-// Modifier is a later part of a chain: a Driver whose Prior looks into the pod.
-type Modifier interface {
-	Prior(ctx context.Context, ns *os.File, a cni.Attachment) (json.RawMessage, error)
-	Attach(ctx context.Context, ns *os.File, r cni.Record) (cni.Link, error)
-	Detach(ctx context.Context, ns *os.File, r cni.Record) error
-}
-
 // Modify does with a modifier what the engine does, to the interface of r.
-func Modify(m Modifier, ns *os.File, r cni.Record, kind, conf string) (cni.Record, error) {
+func Modify(m cni.Modifier, ns *os.File, r cni.Record, kind, conf string) (cni.Record, error) {
 	ctx := context.Background()
 	r.Attachment.Config.Plugins = []netconf.Plugin{{Type: kind, Raw: json.RawMessage(conf)}}
 	var err error
