@@ -25,7 +25,7 @@ lab() {
 
 # What every run plays on clusters. The other packages with the tag take longer
 # than the hour that a run may take on two cores: `make test-long`.
-always="./tests/lab ./tests/lab/cluster ./tests/e2e ./tests/vf"
+always="./tests/lab ./tests/lab/cluster ./tests/e2e ./tests/vf ./tests/admission"
 
 clusters() {
   say "cluster tier: real Kubernetes on two machines"
