@@ -56,11 +56,13 @@ type play struct {
 
 // worldOfFiles prints what an installation may leave on a node: files where CNI,
 // devices and state are, with the checksums of configurations, links, and addresses
-// in use.
+// in use. The runtime's own cache (/var/lib/cni/results) is left out: it deletes by
+// the network's name of the day, and so keeps what it wrote for pods that were
+// attached before Tendril came and deleted after.
 const worldOfFiles = `
 find /etc/cni /opt/cni /run/tendril /run/multus /run/cdi /var/run/cdi /run/k8s.cni.cncf.io /var/lib/tendril /var/lib/cni \
   /var/lib/kubelet/device-plugins /var/lib/kubelet/plugins_registry -type f -o -type l -o -type s -o -name '*tendril*' 2>/dev/null |
-  grep -v -e /cni/networks/ -e kubelet_internal_checkpoint | sort
+  grep -v -e /cni/networks/ -e /cni/results/ -e kubelet_internal_checkpoint | sort
 find /etc/cni -type f | sort | xargs sha256sum
 ls /sys/class/net | grep -v ^veth
 for pf in sriov0 sriov1; do ls -d /sys/class/net/$pf/device/virtfn*/net/*; ip link show $pf | grep -o 'vf [0-9].*'; done

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/tendril-cni/tendril/tests/observability"
@@ -60,7 +60,7 @@ func check(t *testing.T, where, expr string) {
 			known[l] = true
 		}
 		for _, m := range v.LabelMatchers {
-			if m.Name != labels.MetricName && !has[m.Name] {
+			if m.Name != model.MetricNameLabel && !has[m.Name] {
 				t.Errorf("%s asks for label %s of %s, which has none", where, m.Name, v.Name)
 			}
 		}

@@ -72,7 +72,7 @@ func (n *node) allocate(ctx context.Context, id string) error {
 		return err
 	}
 	if c := r.ContainerResponses; len(c) != 1 || c[0].Envs["PCIDEVICE_INTEL_COM_ALL"] != id || len(c[0].Devices) != 2 {
-		return fmt.Errorf("Allocate of %s answers %v", id, r)
+		return fmt.Errorf("allocation of %s answers %v", id, r)
 	}
 	return nil
 }
