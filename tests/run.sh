@@ -72,6 +72,7 @@ case "${1:-all}" in
     go run ./tests/bench
     go run ./tests/bench/meta
     go run ./tests/bench/vf
+    go run ./tests/bench/ipam
     go run ./tests/bench/admission
     ;;
   shell)

@@ -13,11 +13,12 @@ import (
 	"github.com/tendril-cni/tendril/ipam"
 	"github.com/tendril-cni/tendril/ipam/kube"
 	"github.com/tendril-cni/tendril/ipam/v1alpha1"
+	"github.com/tendril-cni/tendril/tests/bench/contest"
 )
 
 // coldStart starts every pod of a cluster that has no address yet, as fast as
 // this machine can, in a roomy range.
-func coldStart(ctx context.Context, o options, config *rest.Config, dir string) error {
+func coldStart(ctx context.Context, o options, config *rest.Config, dir string, r *contest.Report) error {
 	c, err := ipam.Parse([]byte(`{"type":"whereabouts","range":"10.64.0.0/14","network_name":"cold"}`))
 	if err != nil {
 		return err
@@ -37,7 +38,7 @@ func coldStart(ctx context.Context, o options, config *rest.Config, dir string) 
 	}
 	spent := time.Since(start)
 	adds := len(took)
-	blocks, most := 0, 0
+	blocks, largest := 0, 0
 	all, err := kube.NewBlocks(config)
 	if err != nil {
 		return err
@@ -48,15 +49,16 @@ func coldStart(ctx context.Context, o options, config *rest.Config, dir string) 
 		}
 		blocks++
 		data, err := json.Marshal(b)
-		most = max(most, len(data))
+		largest = max(largest, len(data))
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	fmt.Printf("cold start: %d nodes x %d pods in %v; ADD p50 %v p90 %v max %v\n", o.nodes, o.pods, spent.Round(time.Millisecond), at(took, 50), at(took, 90), at(took, 100))
-	fmt.Printf("  %s: %.3f writes and %.3f reads per ADD; %d blocks, the largest %d bytes\n", counted,
-		float64(counted.writes.Load())/float64(adds), float64(counted.reads.Load())/float64(adds), blocks, most)
+	r.Facts = append(r.Facts,
+		contest.Fact{Name: "cold start", Value: fmt.Sprintf("%d nodes x %d pods in %v; ADD p50 %v p90 %v max %v", o.nodes, o.pods, spent.Round(time.Millisecond), at(took, 50), at(took, 90), at(took, 100))},
+		contest.Fact{Name: "its API calls", Value: fmt.Sprintf("%s: %.3f writes and %.3f reads per ADD; %d blocks, the largest %d bytes", counted,
+			float64(counted.writes.Load())/float64(adds), float64(counted.reads.Load())/float64(adds), blocks, largest)})
 	return nil
 }
 

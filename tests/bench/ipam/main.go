@@ -6,13 +6,18 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"k8s.io/client-go/rest"
 
 	"github.com/tendril-cni/tendril/ipam"
+	"github.com/tendril-cni/tendril/tests/bench/contest"
+	"github.com/tendril-cni/tendril/tests/bench/host"
+	"github.com/tendril-cni/tendril/tests/lab/cache"
 	lab "github.com/tendril-cni/tendril/tests/lab/kube"
 )
 
@@ -20,28 +25,55 @@ import (
 type options struct {
 	rounds, burst, nodes, pods int
 	reference                  bool
+	bin, out                   string
 }
 
 func main() {
-	var o options
-	flag.IntVar(&o.rounds, "rounds", 20, "how often each side takes its turn")
-	flag.IntVar(&o.burst, "burst", 64, "pods of the burst, 8 at a time")
-	flag.IntVar(&o.nodes, "nodes", 500, "nodes of the cold start, 0 to leave it out")
-	flag.IntVar(&o.pods, "pods", 20, "pods on each of them")
-	flag.BoolVar(&o.reference, "whereabouts", true, "measure whereabouts as well")
-	flag.Parse()
-	if err := run(context.Background(), o); err != nil {
+	o, err := flags()
+	if err == nil {
+		err = run(context.Background(), o)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench ipam:", err)
 		os.Exit(1)
 	}
 }
 
+func flags() (o options, err error) {
+	repo, err := cache.Repo()
+	if err != nil {
+		return o, err
+	}
+	flag.IntVar(&o.rounds, "rounds", 20, "how often each side takes its turn")
+	flag.IntVar(&o.burst, "burst", 64, "pods of the burst, 8 at a time")
+	flag.IntVar(&o.nodes, "nodes", 500, "nodes of the cold start, 0 to leave it out")
+	flag.IntVar(&o.pods, "pods", 20, "pods on each of them")
+	flag.BoolVar(&o.reference, "whereabouts", true, "measure whereabouts as well")
+	flag.StringVar(&o.bin, "bin", filepath.Join(repo, "bin"), "directory of tendrild, for its version")
+	flag.StringVar(&o.out, "out", filepath.Join(repo, "tests", "bench", "results"), "directory of the file with all samples; empty for none")
+	flag.Parse()
+	if o.rounds < 1 || o.burst < 8 {
+		return o, fmt.Errorf("flags -rounds and -burst: values %d and %d are not allowed; allowed: 1 and more, 8 and more", o.rounds, o.burst)
+	}
+	return o, nil
+}
+
+// workplace makes a directory for the journals: in memory where that can be, as
+// the daemon's is.
+func workplace() (string, error) {
+	if dir, err := os.MkdirTemp("/dev/shm", "tendril-bench-"); err == nil {
+		return dir, nil
+	}
+	return os.MkdirTemp("", "tendril-bench-")
+}
+
 func run(ctx context.Context, o options) error {
-	dir, err := os.MkdirTemp("", "tendril-bench-")
+	dir, err := workplace()
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	r := contest.Report{Facts: append(host.Facts(ctx, o.bin), contest.Fact{Name: "rounds", Value: strconv.Itoa(o.rounds)})}
 	var w *whereabouts
 	var crds []string
 	if o.reference {
@@ -65,14 +97,21 @@ func run(ctx context.Context, o options) error {
 		if err := w.configure(api.Kubeconfig(lab.Admin)); err != nil {
 			return err
 		}
-		if err := compare(ctx, o, config, dir, w); err != nil {
+		if err := compare(ctx, o, config, dir, w, &r); err != nil {
 			return err
 		}
 	}
-	if o.nodes == 0 {
-		return nil
+	if o.nodes > 0 {
+		if err := coldStart(ctx, o, config, dir, &r); err != nil {
+			return err
+		}
 	}
-	return coldStart(ctx, o, config, dir)
+	r.Facts = append(r.Facts, contest.Fact{Name: "load after", Value: host.Load()})
+	path, err := r.Publish(o.out, "ipam-")
+	if path != "" {
+		fmt.Fprintln(os.Stderr, "bench ipam: all samples are in", path)
+	}
+	return err
 }
 
 // allocator is one side: add gives an address or several to id, del takes them.
@@ -82,7 +121,7 @@ type allocator struct {
 	del  func(ctx context.Context, ranges, id string) error
 }
 
-func compare(ctx context.Context, o options, config *rest.Config, dir string, w *whereabouts) error {
+func compare(ctx context.Context, o options, config *rest.Config, dir string, w *whereabouts, r *contest.Report) error {
 	c := &calls{}
 	n, err := newNode(c.wrap(config), dir, "alone")
 	if err != nil {
@@ -103,12 +142,17 @@ func compare(ctx context.Context, o options, config *rest.Config, dir string, w 
 	}}
 	one := `"range":"10.0.0.0/16"`
 	four := `"ipRanges":[{"range":"10.1.0.0/16"},{"range":"10.2.0.0/16"},{"range":"10.3.0.0/16"},{"range":"10.4.0.0/16"}]`
-	for name, ranges := range map[string]string{"1 address": one, "4 addresses": four} {
-		a, b, err := byTurns(ctx, o.rounds, ranges, ours, theirs)
+	for _, part := range []struct {
+		name, ranges string
+		goal         float64
+	}{{"1 address", one, 0}, {"4 addresses", four, 1. / 50}} {
+		a, b, err := byTurns(ctx, o.rounds, part.ranges, ours, theirs)
+		if err == nil {
+			err = keep(r, part.name, a, b, []contest.Comparison{{Name: part.name, Ours: ourSeries, Reference: theirSeries, Goal: part.goal}})
+		}
 		if err != nil {
 			return err
 		}
-		print(name, a, b)
 	}
 	before := c.String()
 	var took [2][]time.Duration
@@ -117,9 +161,32 @@ func compare(ctx context.Context, o options, config *rest.Config, dir string, w 
 			return err
 		}
 	}
-	print(fmt.Sprintf("%d pods, 8 at a time", o.burst), took[0], took[1])
-	fmt.Printf("tendril's API calls: before the burst %s, after it %s\n", before, c)
-	return nil
+	r.Facts = append(r.Facts, contest.Fact{Name: "tendril's API calls", Value: fmt.Sprintf("before the burst %s, after it %s", before, c)})
+	name := fmt.Sprintf("%d pods, 8 at a time", o.burst)
+	return keep(r, name, took[0], took[1], []contest.Comparison{
+		{Name: name + ", cold", Ours: ourSeries, Reference: theirSeries},
+		{Name: name + ", 90 %", Ours: ourSeries + most, Reference: theirSeries + most, Goal: 1. / 100},
+	})
+}
+
+// The series of a report; most is appended for the one sample that is the 90th
+// percentile of the others.
+const (
+	ourSeries   = "tendril"
+	theirSeries = "whereabouts"
+	most        = ", 90 %"
+)
+
+// keep puts the samples of both sides, and their 90th percentiles, into the report.
+func keep(r *contest.Report, name string, ours, theirs []time.Duration, lines []contest.Comparison) error {
+	var s contest.Samples
+	for series, took := range map[string][]time.Duration{ourSeries: ours, theirSeries: theirs} {
+		for i, t := range took {
+			s = append(s, contest.Sample{Series: series, Round: i, Time: t})
+		}
+		s = append(s, contest.Sample{Series: series + most, Time: at(took, 90)})
+	}
+	return r.Add(name, lines, s)
 }
 
 // byTurns times ADDs of the two sides, one after the other.
@@ -182,12 +249,6 @@ func (a allocator) burst(ctx context.Context, ranges string, count int) ([]time.
 	close(turns)
 	wg.Wait()
 	return took, failed
-}
-
-func print(name string, ours, theirs []time.Duration) {
-	fmt.Printf("%-24s tendril p50 %10v p90 %10v max %10v   whereabouts p50 %10v p90 %10v max %10v   %0.0fx p50, %0.0fx p90\n", name,
-		at(ours, 50), at(ours, 90), at(ours, 100), at(theirs, 50), at(theirs, 90), at(theirs, 100),
-		float64(at(theirs, 50))/float64(at(ours, 50)), float64(at(theirs, 90))/float64(at(ours, 90)))
 }
 
 // at is a percentile.
