@@ -121,6 +121,45 @@ func TestInvariant9ClaimsThatFail(t *testing.T) {
 	}
 }
 
+// TestInvariant9AddressesBesideAClaim: of two things that say which address a pod
+// has none is left out in silence.
+func TestInvariant9AddressesBesideAClaim(t *testing.T) {
+	for name, c := range map[string]struct {
+		networks, args string
+		ordinal        bool
+	}{
+		"a pod of a StatefulSet":  {`[{"name":"red","ips":["192.0.2.7"]}]`, `{}`, true},
+		"the definition's":        {`red`, `{"cni":{"ips":["192.0.2.7"]}}`, true},
+		"beside a claim by name":  {`[{"name":"red","ipam-claim-reference":"mine"}]`, `{"cni":{"ips":["192.0.2.7"]}}`, false},
+		"a pod of no StatefulSet": {`[{"name":"red","ips":["192.0.2.7"]}]`, `{}`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.nads["blue/red"] = cni.Definition{Namespace: "blue", Name: "red", Config: `{"cniVersion":"1.0.0","type":"macvlan","master":"m0","args":` + c.args + `,
+				"ipam":{"type":"tendril","network":"n","sticky":true,"ranges":[{"subnet":"192.0.2.0/28"}]}}`}
+			w.pod(c.networks)
+			p := w.pods["blue/p"]
+			p.Ordinal = c.ordinal
+			w.pods["blue/p"] = p
+			e := w.engine()
+			e.Claim = &office{journal: e.Journal}
+			_, err := e.Add(context.Background(), request("c1"))
+			if wanted := c.ordinal || c.args != "{}"; !wanted {
+				if err != nil && strings.Contains(err.Error(), "IPAMClaim") {
+					t.Errorf("without a claim: %v", err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), "ips") || !strings.Contains(err.Error(), "192.0.2.7") || !strings.Contains(err.Error(), "IPAMClaim") {
+				t.Errorf("%v; want a refusal that names ips, the address and the claim", err)
+			}
+			if got := w.String(); got != "" {
+				t.Errorf("left over:\n%s", got)
+			}
+		})
+	}
+}
+
 // neighbours have addresses of their own; asked counts who was asked for.
 type neighbours struct {
 	have  []string

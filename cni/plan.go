@@ -260,6 +260,9 @@ func (w Wanted) native(a Attachment, e netconf.Element) (Planned, error) {
 	if a.Claim, err = w.claim(a, e, cfg); err != nil {
 		return Planned{}, err
 	}
+	if a.Claim != "" && len(ips) > 0 {
+		return Planned{}, refusal.New("", "ips", asked, "none for an attachment that has its addresses from IPAMClaim "+a.Claim)
+	}
 	return Planned{Attachment: a, IPAM: &cfg, Asked: ips}, nil
 }
 
