@@ -83,6 +83,9 @@ func (e *Engine) claim(ctx context.Context, need *ipam.NeedSlots) error {
 			"host-local or static: this daemon has no API server, which says whose an address is")
 	}
 	err := e.Claim.Claim(ctx, need)
+	if err == nil {
+		err = ctx.Err() // slots came again and again, and were never enough
+	}
 	var refused *refusal.Refusal
 	if err == nil || errors.As(err, &refused) {
 		return err
