@@ -30,13 +30,8 @@ always="./tests/lab ./tests/lab/cluster ./tests/e2e ./tests/vf ./tests/admission
 clusters() {
   say "cluster tier: real Kubernetes on two machines"
   make --no-print-directory image ARCHS="$(go env GOARCH)"
-  local package alone=() beside=()
-  for package in "$@"; do
-    if grep -qE '(Nodes|Index): +2' "$package"/*_test.go; then alone+=("$package"); else beside+=("$package"); fi
-  done
-  # As in the lab tier: suites with one machine in pairs, those with two by themselves.
-  [ ${#alone[@]} = 0 ] || go test -p 1 -count=1 -tags cluster -timeout 30m -v "${alone[@]}"
-  [ ${#beside[@]} = 0 ] || go test -p 2 -count=1 -tags cluster -timeout 30m -v "${beside[@]}"
+  # One after the other: a cluster takes all of two cores.
+  go test -p 1 -count=1 -tags cluster -timeout 30m -v "$@"
 }
 
 fetch() {
