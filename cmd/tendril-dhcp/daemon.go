@@ -23,6 +23,7 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/tendril-cni/tendril/cni/dhcp"
+	"github.com/tendril-cni/tendril/cni/netconf"
 	"github.com/tendril-cni/tendril/cni/netns"
 )
 
@@ -99,7 +100,7 @@ func request(args *skel.CmdArgs) (dhcp.Request, error) {
 	if err != nil {
 		return dhcp.Request{}, err
 	}
-	r, err := dhcp.Parse(c.ipam, c.pairs())
+	r, err := dhcp.Parse(c.ipam, netconf.Args(c.Args))
 	r.ClientID, r.IfName = dhcp.ClientID(args.ContainerID, c.network.Name, args.IfName), args.IfName
 	return r, err
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
@@ -84,17 +83,6 @@ func (c call) text(key string) (string, error) {
 	}
 	s, _ := conf[key].(string)
 	return s, nil
-}
-
-// pairs are those of CNI_ARGS, with their names as they were written.
-func (c call) pairs() map[string]string {
-	out := map[string]string{}
-	for pair := range strings.SplitSeq(c.Args, ";") {
-		if k, v, ok := strings.Cut(pair, "="); ok {
-			out[k] = v
-		}
-	}
-	return out
 }
 
 // wire is the error object of the specification for err.

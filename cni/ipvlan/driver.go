@@ -79,10 +79,11 @@ func (d *Driver) Detach(ctx context.Context, ns *os.File, r cni.Record) error {
 // child reads the attachment's configuration.
 func child(a cni.Attachment) (c stacked.Child, conf netconf.Ipvlan, err error) {
 	object := stacked.Object(a)
-	if len(a.Config.Plugins) == 0 {
-		return c, conf, refusal.New(object, "plugins", len(a.Config.Plugins), "at least one plugin")
+	p, err := a.Config.First()
+	if err != nil {
+		return c, conf, refusal.Name(err, object)
 	}
-	conf, err = netconf.ParseIpvlan(a.Config.Plugins[0])
+	conf, err = netconf.ParseIpvlan(p)
 	if err != nil {
 		return c, conf, refusal.Name(err, object)
 	}

@@ -76,10 +76,11 @@ func (d *Driver) Detach(ctx context.Context, ns *os.File, r cni.Record) error {
 // child reads the attachment's configuration.
 func child(a cni.Attachment) (stacked.Child, netconf.Macvlan, error) {
 	object := stacked.Object(a)
-	if len(a.Config.Plugins) == 0 {
-		return stacked.Child{}, netconf.Macvlan{}, refusal.New(object, "plugins", len(a.Config.Plugins), "at least one plugin")
+	p, err := a.Config.First()
+	if err != nil {
+		return stacked.Child{}, netconf.Macvlan{}, refusal.Name(err, object)
 	}
-	conf, err := netconf.ParseMacvlan(a.Config.Plugins[0])
+	conf, err := netconf.ParseMacvlan(p)
 	if err != nil {
 		return stacked.Child{}, conf, refusal.Name(err, object)
 	}

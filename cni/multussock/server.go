@@ -133,7 +133,7 @@ func (s *Server) serve(ctx context.Context, body io.Reader, serve func(context.C
 func (s *Server) request(in request) (cni.Request, error) {
 	r := cni.Request{
 		ContainerID: in.Env["CNI_CONTAINERID"], IfName: in.Env["CNI_IFNAME"], NetnsPath: in.Env["CNI_NETNS"],
-		Args: pairs(in.Env["CNI_ARGS"]), Path: in.Env["CNI_PATH"], Config: in.Config,
+		Args: netconf.Args(in.Env["CNI_ARGS"]), Path: in.Env["CNI_PATH"], Config: in.Config,
 	}
 	switch command := in.Env["CNI_COMMAND"]; command {
 	case "ADD", "DEL", "CHECK":
@@ -191,13 +191,3 @@ func refuse(w http.ResponseWriter, err error) {
 	_ = json.NewEncoder(w).Encode(wire)
 }
 
-// pairs splits CNI_ARGS.
-func pairs(args string) map[string]string {
-	out := map[string]string{}
-	for p := range strings.SplitSeq(args, ";") {
-		if k, v, _ := strings.Cut(p, "="); k != "" {
-			out[k] = v
-		}
-	}
-	return out
-}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/loan"
+	"github.com/tendril-cni/tendril/cni/netconf"
 	"github.com/tendril-cni/tendril/cni/rpc"
 	"github.com/tendril-cni/tendril/cni/spool"
 )
@@ -126,7 +127,7 @@ func (d *debts) redeem(ctx context.Context, e spool.Entry, run cni.Runner) error
 	ctx, cancel := context.WithTimeout(cni.WithCallID(ctx, r.ID), redeemTime)
 	defer cancel()
 	err := d.engine.Redeem(ctx, cni.Request{
-		ContainerID: r.ContainerID, IfName: r.IfName, NetnsPath: r.NetnsPath, Args: pairs(r.Args), Path: r.Path, Config: r.StdinData, Run: run,
+		ContainerID: r.ContainerID, IfName: r.IfName, NetnsPath: r.NetnsPath, Args: netconf.Args(r.Args), Path: r.Path, Config: r.StdinData, Run: run,
 	})
 	d.counts.redeemed(err)
 	if err != nil {

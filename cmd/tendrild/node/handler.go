@@ -13,6 +13,7 @@ import (
 	"github.com/containernetworking/cni/pkg/version"
 
 	"github.com/tendril-cni/tendril/cni"
+	"github.com/tendril-cni/tendril/cni/netconf"
 	"github.com/tendril-cni/tendril/cni/rpc"
 )
 
@@ -46,7 +47,7 @@ func (h handler) Handle(ctx context.Context, call *rpc.Call) rpc.Reply {
 func (h handler) serve(ctx context.Context, call *rpc.Call) ([]byte, error) {
 	req := cni.Request{
 		ContainerID: call.ContainerID, IfName: call.IfName, NetnsPath: call.NetnsPath, Netns: call.Netns,
-		Args: pairs(call.Args), Path: call.Path, Config: call.StdinData, Run: runner(call, h.dirs),
+		Args: netconf.Args(call.Args), Path: call.Path, Config: call.StdinData, Run: runner(call, h.dirs),
 	}
 	return h.command(ctx, call.Command, req)
 }
@@ -163,13 +164,3 @@ func confVersion(conf []byte) string {
 	return got
 }
 
-// pairs splits CNI_ARGS. A pair without "=" has an empty value.
-func pairs(args string) map[string]string {
-	out := map[string]string{}
-	for p := range strings.SplitSeq(args, ";") {
-		if k, v, _ := strings.Cut(p, "="); k != "" {
-			out[k] = v
-		}
-	}
-	return out
-}

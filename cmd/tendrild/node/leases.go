@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 
 	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/dhcp"
@@ -37,13 +36,7 @@ func leaseRequest(a cni.Attachment) (dhcp.Request, error) {
 	if err != nil {
 		return dhcp.Request{}, err
 	}
-	args := map[string]string{}
-	for pair := range strings.SplitSeq(a.CNIArgs, ";") {
-		if k, v, ok := strings.Cut(pair, "="); ok {
-			args[k] = v
-		}
-	}
-	r, err := dhcp.Parse(raw, args)
+	r, err := dhcp.Parse(raw, netconf.Args(a.CNIArgs))
 	r.ClientID, r.IfName = clientID(a), a.IfName
 	return r, err
 }
