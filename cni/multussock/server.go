@@ -190,4 +190,3 @@ func refuse(w http.ResponseWriter, err error) {
 	w.WriteHeader(http.StatusBadRequest)
 	_ = json.NewEncoder(w).Encode(wire)
 }
-

@@ -163,4 +163,3 @@ func confVersion(conf []byte) string {
 	}
 	return got
 }
-
