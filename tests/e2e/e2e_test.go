@@ -85,7 +85,7 @@ func (p *play) daemonAway(t *testing.T) {
 		out, err := p.Kubectl(ctx, "-n", "tendril-system", "get", "pods", "-o", "name")
 		return out, err == nil && strings.TrimSpace(out) == "", err
 	}))
-	p.must(t, p.ApplyFiles(p.ctx, "deployment/examples/pod-net.yaml"))
+	p.must(t, p.ApplyFiles(p.ctx, "deployment/examples/networks.yaml", "deployment/examples/pod-net.yaml"))
 	p.must(t, p.Await(p.ctx, "the event of the refused sandbox", func(ctx context.Context) (string, bool, error) {
 		out, err := p.Kubectl(ctx, "get", "events", "--field-selector", "involvedObject.name=plain", "-o", "jsonpath={.items[*].message}")
 		// Where the kubelet has asked for the network's status first, the node is
