@@ -111,6 +111,36 @@ func TestNeverAnUntrustedLeaf(t *testing.T) {
 	})
 }
 
+// TestServesAfterAbsence: whatever time the replicas were away, and however short
+// the lifetimes were before, they serve with a valid leaf when they have been back
+// for three looks, and from then on at every look.
+func TestServesAfterAbsence(t *testing.T) {
+	short := certs.Policy{Names: policy.Names, CAValidity: 90 * time.Minute, LeafValidity: time.Hour, Overlap: 8 * time.Minute}
+	rapid.Check(t, func(t *rapid.T) {
+		before := rapid.SampledFrom([]certs.Policy{policy, short}).Draw(t, "before")
+		s, _, err := certs.State{}.Next(start, time.Time{}, before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back := start.Add(time.Duration(rapid.IntRange(0, 310*60).Draw(t, "minutes away")) * time.Minute)
+		var published time.Time
+		for look := range 3 * 60 {
+			now := back.Add(time.Duration(look) * time.Minute)
+			next, changed, err := s.Next(now, published, policy)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if published.IsZero() || changed && !bytes.Equal(next.Bundle(), s.Bundle()) {
+				published = now
+			}
+			s = next
+			if err := verify(s.Bundle(), s.Leaf(), now); err != nil && look > 2 {
+				t.Fatalf("at look %d: %v", look, err)
+			}
+		}
+	})
+}
+
 func TestLeafFollowsItsNames(t *testing.T) {
 	s, _, err := certs.State{}.Next(start, time.Time{}, policy)
 	if err != nil {

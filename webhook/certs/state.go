@@ -133,7 +133,7 @@ func old(c *x509.Certificate, now time.Time, validity time.Duration) bool {
 // configurations have been seen with the bundle of s, zero for not at all.
 func (s State) Next(now, published time.Time, p Policy) (State, bool, error) {
 	p = p.withDefaults()
-	known := !published.IsZero() && now.Sub(published) >= p.Overlap
+	known := !published.IsZero() && (now.Sub(published) >= p.Overlap || s.ending(now, p))
 	switch {
 	case s.empty() || s.dead(now):
 		next, err := s.begin(now, p)
@@ -156,6 +156,13 @@ func (s State) Next(now, published time.Time, p Policy) (State, bool, error) {
 
 // dead reports whether nothing of s can be used any more: after a long absence.
 func (s State) dead(now time.Time) bool { return now.After(s.newest().NotAfter) }
+
+// ending reports whether the leaf serves hardly longer, or not at all any more:
+// after an absence, or where the policy was another one. To wait out an overlap
+// would keep away everybody then, and not only who has not seen the change yet.
+func (s State) ending(now time.Time, p Policy) bool {
+	return s.leaf != nil && s.leaf.Leaf.NotAfter.Sub(now) <= p.Overlap/10
+}
 
 // leafDue reports whether the leaf is to be signed anew: for its age, its names,
 // or because a newer authority is there.
