@@ -3,6 +3,8 @@ package rpc_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -282,6 +284,37 @@ func TestServeEndsAfterItsCalls(t *testing.T) {
 	}
 	if n, err := silent.Read(make([]byte, 1)); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("read %d bytes, error %v; want the end of the connection", n, err)
+	}
+}
+
+// TestCallsFinishWhenTheDaemonStops: an upgrade must not cut an ADD off in its
+// middle.
+func TestCallsFinishWhenTheDaemonStops(t *testing.T) {
+	socket := filepath.Join(shortDir(t), "s")
+	ln, err := rpc.Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	started, served := make(chan struct{}), make(chan error)
+	go func() {
+		served <- rpc.Serve(ctx, ln, handler(func(call context.Context, _ *rpc.Call) rpc.Reply {
+			close(started)
+			<-ctx.Done() // the daemon is told to stop
+			_, err := net.Dial("unix", socket)
+			for ; err == nil; _, err = net.Dial("unix", socket) { // until it listens no more
+				time.Sleep(time.Millisecond)
+			}
+			return rpc.Reply{Stdout: []byte(fmt.Sprint(call.Err()))}
+		}), discard)
+	}()
+	go func() { <-started; cancel() }()
+	reply, err := rpc.Client{Socket: socket}.Call(deadline(t, patience), rpc.Request{Command: "ADD"}, nil)
+	if err != nil || string(reply.Stdout) != "<nil>" {
+		t.Errorf("reply %q, error %v; want the call to be let finish", reply.Stdout, err)
+	}
+	if err := <-served; err != nil {
+		t.Errorf("Serve: %v", err)
 	}
 }
 

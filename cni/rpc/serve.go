@@ -23,6 +23,9 @@ const (
 	// acceptPause follows an accept that failed, most likely for want of file
 	// descriptors, which come back when calls end.
 	acceptPause = 100 * time.Millisecond
+	// drain is how long calls may go on once the daemon is to stop. It is shorter
+	// than what a DaemonSet's pod has until it is killed, less the time to undo.
+	drain = 4 * time.Second
 	// longestCall is the longest time that a shim may ask for.
 	longestCall = time.Hour
 )
@@ -30,17 +33,27 @@ const (
 // Handler answers calls.
 type Handler interface {
 	// Handle returns soon after ctx ended: by then the shim is about to give up,
-	// or is gone, or the daemon stops. It may be called concurrently.
+	// or is gone, or the daemon stops and has waited for it. It may be called concurrently.
 	Handle(ctx context.Context, call *Call) Reply
 }
 
 // Serve accepts shims on ln and has h answer them until ctx ends. It then closes
-// ln, ends the context of every call, and returns nil when all of them are
-// answered. ln has to be of unix sockets. Refused peers and broken conversations
-// are logged.
+// ln, so that further shims wait for the next daemon, lets the calls that have
+// begun go on for 4 s, ends the context of those that still do, and returns nil
+// when all of them are answered. ln has to be of unix sockets. Refused peers and
+// broken conversations are logged.
 func Serve(ctx context.Context, ln net.Listener, h Handler, log *slog.Logger) error {
 	s := server{handler: h, log: log, slots: make(chan struct{}, maxConnections)}
-	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	calls, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	stop := context.AfterFunc(ctx, func() {
+		ln.Close()
+		select {
+		case <-time.After(drain):
+			cut()
+		case <-calls.Done():
+		}
+	})
 	defer stop()
 	defer s.calls.Wait()
 	for {
@@ -52,7 +65,7 @@ func Serve(ctx context.Context, ln net.Listener, h Handler, log *slog.Logger) er
 		conn, err := ln.Accept()
 		switch {
 		case err == nil:
-			s.calls.Go(func() { s.converse(ctx, conn); <-s.slots })
+			s.calls.Go(func() { s.converse(ctx, calls, conn); <-s.slots })
 			continue
 		case ctx.Err() != nil:
 			return nil
@@ -75,8 +88,9 @@ type server struct {
 	calls   sync.WaitGroup
 }
 
-// converse has one conversation, and ends its connection.
-func (s *server) converse(ctx context.Context, c net.Conn) {
+// converse has one conversation, and ends its connection. A peer that has said
+// nothing yet when ctx ends is not waited for; a call has until calls ends.
+func (s *server) converse(ctx, calls context.Context, c net.Conn) {
 	defer c.Close()
 	conn, ok := c.(*net.UnixConn)
 	if !ok {
@@ -90,7 +104,7 @@ func (s *server) converse(ctx context.Context, c net.Conn) {
 		}
 		return
 	}
-	if err := s.answer(ctx, call); err != nil {
+	if err := s.answer(calls, call); err != nil {
 		s.log.Warn("call not answered", "call", call.ID, "container", call.ContainerID, "error", err)
 	}
 }
