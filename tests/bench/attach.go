@@ -18,17 +18,17 @@ import (
 // attachPart is the driver inside the daemon: from Prior to the observed link,
 // beside the bare messages that make the same link.
 var attachPart = part{
-	name: "the macvlan driver in process",
-	lines: []contest.Comparison{
+	Name: "the macvlan driver in process",
+	Lines: []contest.Comparison{
 		{Name: "macvlan attach in process, to bare netlink", Ours: "driver attach", Reference: "bare create", Goal: 2},
 	},
-	play: playAttach,
+	Play: playAttach,
 }
 
-func playAttach(ctx context.Context, s *stand, r contest.Rules) (contest.Samples, error) {
+func playAttach(ctx context.Context, s *stand, rounds int) (contest.Samples, error) {
 	driver := macvlan.New(slog.New(slog.DiscardHandler))
 	bare := newKernel(s.pods.Home(), s.master.Attrs().Index)
-	return contest.Play(ctx, r,
+	return contest.Play(ctx, rules(rounds),
 		func(ctx context.Context, round int) ([]contest.Took, error) {
 			rec := cni.Record{Attachment: attachment(round), Phase: cni.Intent}
 			return s.madeAndTaken("driver attach", func(p host.Pod) error {

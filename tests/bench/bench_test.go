@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tendril-cni/tendril/tests/bench/program"
 	"github.com/tendril-cni/tendril/tests/lab"
 	"github.com/tendril-cni/tendril/tests/lab/cache"
 )
@@ -21,20 +22,20 @@ func TestEverythingIsMeasured(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := options{rounds: 1, bin: t.TempDir(), out: t.TempDir()}
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", o.bin, "./cmd/tendril", "./cmd/tendrild", "./cmd/tendril-cni")
+	r := &program.Run{Rounds: 1, Bin: t.TempDir(), Out: t.TempDir()}
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", r.Bin, "./cmd/tendril", "./cmd/tendrild", "./cmd/tendril-cni")
 	build.Dir, build.Env = repo, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v: %s", err, out)
 	}
-	names := filepath.Join(o.bin, "cni")
+	names := filepath.Join(r.Bin, "cni")
 	if err := errors.Join(os.Mkdir(names, 0o755), os.Symlink("../tendril-cni", filepath.Join(names, "macvlan"))); err != nil {
 		t.Fatal(err)
 	}
-	if err := measure(context.Background(), o); err != nil {
+	if err := bench.Run(context.Background(), r); err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob(filepath.Join(o.out, "*.tsv"))
+	files, err := filepath.Glob(filepath.Join(r.Out, "*.tsv"))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("files %v, error %v; want one", files, err)
 	}
@@ -43,8 +44,8 @@ func TestEverythingIsMeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range parts {
-		for _, line := range p.lines {
-			for _, want := range []string{"# " + line.Name + " ", "\n" + p.name + "\t" + line.Ours + "\t0\t", "\n" + p.name + "\t" + line.Reference + "\t0\t"} {
+		for _, line := range p.Lines {
+			for _, want := range []string{"# " + line.Name + " ", "\n" + p.Name + "\t" + line.Ours + "\t0\t", "\n" + p.Name + "\t" + line.Reference + "\t0\t"} {
 				if strings.Count(string(data), want) != 1 {
 					t.Errorf("the file does not have %q once:\n%s", want, data)
 				}

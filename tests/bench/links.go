@@ -30,32 +30,32 @@ const (
 // linksPart is the driver with several links and with two families, beside the
 // kernel's floor and the reference plugins.
 var linksPart = part{
-	name: "several links of a pod, two families",
-	lines: []contest.Comparison{
+	Name: "several links of a pod, two families",
+	Lines: []contest.Comparison{
 		{Name: "4 macvlans attached in process, to bare netlink", Ours: "4 links", Reference: "4 bare links", Goal: 1.5},
 		{Name: "dual stack in process, to single stack", Ours: "dual stack", Reference: "single stack", Goal: 2},
 		{Name: "4 macvlans detached in process, to 4 reference DELs", Ours: "4 links gone", Reference: "4 reference DELs", Goal: 1. / 4},
 	},
-	play: playLinks,
+	Play: playLinks,
 }
 
 // executablesPart is tendril-cni by the name macvlan, with host-local in it.
 var executablesPart = part{
-	name: "the executables",
-	lines: []contest.Comparison{
+	Name: "the executables",
+	Lines: []contest.Comparison{
 		{Name: "executable ADD, to reference macvlan + host-local", Ours: "executable ADD", Reference: "reference ADD", Goal: 1. / 3},
 		{Name: "executable DEL, to reference macvlan + host-local", Ours: "executable DEL", Reference: "reference DEL"},
 	},
-	play: playExecutables,
+	Play: playExecutables,
 }
 
 // crowdPart is 64 pods, one after the other.
 var crowdPart = part{
-	name: "64 pods",
-	lines: []contest.Comparison{
+	Name: "64 pods",
+	Lines: []contest.Comparison{
 		{Name: "64 pods attached in process, to 64 reference ADDs", Ours: "64 attached", Reference: "64 reference ADDs", Goal: 1. / 20},
 	},
-	play: playCrowd,
+	Play: playCrowd,
 }
 
 // podOf is what the engine does for one pod: each link attached, from Prior to
@@ -110,7 +110,7 @@ func (p *podOf) detach(ctx context.Context, ns *os.File) error {
 	return nil
 }
 
-func playLinks(ctx context.Context, s *stand, r contest.Rules) (contest.Samples, error) {
+func playLinks(ctx context.Context, s *stand, rounds int) (contest.Samples, error) {
 	floor := newKernelOf(s.pods.Home(), s.master.Attrs().Index, several)
 	reference, err := s.reference()
 	if err != nil {
@@ -129,7 +129,7 @@ func playLinks(ctx context.Context, s *stand, r contest.Rules) (contest.Samples,
 			return append(took, contest.Took{Series: series + " gone", Time: gone}), err
 		}
 	}
-	return contest.Play(ctx, r,
+	return contest.Play(ctx, rules(rounds),
 		ours("4 links", several, false),
 		func(context.Context, int) ([]contest.Took, error) {
 			// The links go with the namespace.
@@ -185,7 +185,7 @@ func (s *stand) reference() (host.Caller, error) {
 
 // playExecutables has the executables' own records on a tmpfs, as the reference's
 // are: /var/lib/cni is hidden from this process, and from what it starts, meanwhile.
-func playExecutables(ctx context.Context, s *stand, r contest.Rules) (samples contest.Samples, err error) {
+func playExecutables(ctx context.Context, s *stand, rounds int) (samples contest.Samples, err error) {
 	const state = "/var/lib"
 	if err := unix.Mount("tmpfs", state, "tmpfs", 0, "mode=0755"); err != nil {
 		return nil, fmt.Errorf("mount a tmpfs on %s: %w", state, err)
@@ -197,15 +197,16 @@ func playExecutables(ctx context.Context, s *stand, r contest.Rules) (samples co
 	}
 	ours := host.Caller{Plugin: filepath.Join(s.bin, "cni", "macvlan"), Conf: text(oursSubnet), Path: filepath.Join(s.bin, "cni"), IfName: ifName}
 	theirs := host.Caller{Plugin: filepath.Join(s.plugins, "macvlan"), Conf: text(referenceSubnet), Path: s.plugins, IfName: ifName}
-	return contest.Play(ctx, r, s.lives("executable", ours), s.lives("reference", theirs))
+	return contest.Play(ctx, rules(rounds), s.lives("executable", ours), s.lives("reference", theirs))
 }
 
-func playCrowd(ctx context.Context, s *stand, r contest.Rules) (contest.Samples, error) {
+func playCrowd(ctx context.Context, s *stand, rounds int) (contest.Samples, error) {
 	theirs, err := s.reference()
 	if err != nil {
 		return nil, err
 	}
-	r.Rounds, r.Warm = max(r.Rounds/20, 1), 0
+	r := rules(max(rounds/20, 1))
+	r.Warm = 0
 	return contest.Play(ctx, r,
 		func(ctx context.Context, round int) ([]contest.Took, error) {
 			return s.crowded("64 attached", func(i int, p host.Pod) error {

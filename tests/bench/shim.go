@@ -17,12 +17,12 @@ import (
 // that is answered at once. Beside it, the start and end of a reference plugin
 // that has nothing to do.
 var shimPart = part{
-	name: "the shim alone",
-	lines: []contest.Comparison{
+	Name: "the shim alone",
+	Lines: []contest.Comparison{
 		{Name: "shim with a call answered at once, to reference macvlan VERSION", Ours: "shim call", Reference: "reference VERSION"},
 		{Name: "shim VERSION, to reference macvlan VERSION", Ours: "shim VERSION", Reference: "reference VERSION"},
 	},
-	play: playShim,
+	Play: playShim,
 }
 
 // prompt answers every call at once.
@@ -33,7 +33,7 @@ func (prompt) Handle(context.Context, *rpc.Call) rpc.Reply {
 	return rpc.Reply{Stdout: []byte(`{"cniVersion":"` + host.CNIVersion + `"}`)}
 }
 
-func playShim(ctx context.Context, s *stand, r contest.Rules) (samples contest.Samples, err error) {
+func playShim(ctx context.Context, s *stand, rounds int) (samples contest.Samples, err error) {
 	socket := filepath.Join("/run/bench", "shim.sock")
 	ln, err := rpc.Listen(socket)
 	if err != nil {
@@ -42,12 +42,12 @@ func playShim(ctx context.Context, s *stand, r contest.Rules) (samples contest.S
 	serving, stop := context.WithCancel(ctx)
 	served := make(chan error, 1)
 	go func() { served <- rpc.Serve(serving, ln, prompt{}, slog.New(slog.NewTextHandler(os.Stderr, nil))) }()
-	samples, err = s.shimTurns(ctx, r, socket)
+	samples, err = s.shimTurns(ctx, rounds, socket)
 	stop()
 	return samples, errors.Join(err, <-served)
 }
 
-func (s *stand) shimTurns(ctx context.Context, r contest.Rules, socket string) (contest.Samples, error) {
+func (s *stand) shimTurns(ctx context.Context, rounds int, socket string) (contest.Samples, error) {
 	p, err := s.pods.Fresh()
 	if err != nil {
 		return nil, err
@@ -61,5 +61,5 @@ func (s *stand) shimTurns(ctx context.Context, r contest.Rules, socket string) (
 			return []contest.Took{{Series: series, Time: took}}, err
 		}
 	}
-	return contest.Play(ctx, r, turn("shim call", "ADD", shim), turn("shim VERSION", "VERSION", shim), turn("reference VERSION", "VERSION", reference))
+	return contest.Play(ctx, rules(rounds), turn("shim call", "ADD", shim), turn("shim VERSION", "VERSION", shim), turn("reference VERSION", "VERSION", reference))
 }

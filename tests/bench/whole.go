@@ -16,20 +16,20 @@ import (
 
 // wholePart is what a container runtime waits for.
 var wholePart = part{
-	name: "ADD and DEL as the runtime sees them",
-	lines: []contest.Comparison{
+	Name: "ADD and DEL as the runtime sees them",
+	Lines: []contest.Comparison{
 		{Name: "ADD, to reference macvlan + host-local", Ours: "tendril ADD", Reference: "reference ADD", Goal: 1. / 3},
 		{Name: "DEL, to the kernel's bare delete", Ours: "tendril DEL", Reference: "bare delete", Goal: 1.1},
 		{Name: "DEL, to reference macvlan + host-local", Ours: "tendril DEL", Reference: "reference DEL"},
 		{Name: "ADD of a pod object, to the same reference", Ours: "tendril pod ADD", Reference: "reference ADD"},
 	},
-	play: playWhole,
+	Play: playWhole,
 }
 
 // settle lies between a pod's ADD and its DEL.
 const settle = 50 * time.Millisecond
 
-func playWhole(ctx context.Context, s *stand, r contest.Rules) (contest.Samples, error) {
+func playWhole(ctx context.Context, s *stand, rounds int) (contest.Samples, error) {
 	config, err := s.api.RESTConfig(kube.Admin)
 	if err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func playWhole(ctx context.Context, s *stand, r contest.Rules) (contest.Samples,
 		return nil, err
 	}
 	c := cluster{client}
-	objects, err := c.create(ctx, r.Warm+r.Rounds)
+	objects, err := c.create(ctx, rules(rounds).Warm+rounds)
 	if err != nil {
 		return nil, err
 	}
@@ -49,12 +49,12 @@ func playWhole(ctx context.Context, s *stand, r contest.Rules) (contest.Samples,
 	}
 	ours := s.daemon.Caller
 	theirs := host.Caller{Plugin: filepath.Join(s.plugins, "macvlan"), Conf: reference, Path: s.plugins, IfName: ifName}
-	return contest.Play(ctx, r,
+	return contest.Play(ctx, rules(rounds),
 		s.lives("tendril", ours),
 		s.lives("reference", theirs),
 		s.bareLives(),
 		func(ctx context.Context, round int) ([]contest.Took, error) {
-			o := objects[round+r.Warm]
+			o := objects[round+rules(rounds).Warm]
 			return s.life(ctx, "tendril pod", ours, o.uid, o.args(), func() error { return c.awaitStatus(ctx, o) })
 		})
 }

@@ -40,8 +40,8 @@ type stand struct {
 	ours, theirs string
 }
 
-func newStand(ctx context.Context, o options, injector string) (s *stand, err error) {
-	s = &stand{definitions: o.definitions}
+func newStand(ctx context.Context, bin string, definitions int, injector string) (s *stand, err error) {
+	s = &stand{definitions: definitions}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -53,13 +53,13 @@ func newStand(ctx context.Context, o options, injector string) (s *stand, err er
 	if s.api, err = lab.Start(ctx, lab.Options{}); err != nil {
 		return s, err
 	}
-	if err := s.define(ctx, o.definitions); err != nil {
+	if err := s.define(ctx, definitions); err != nil {
 		return s, err
 	}
-	if err := s.startController(ctx, o.bin); err != nil {
+	if err := s.startController(ctx, bin); err != nil {
 		return s, err
 	}
-	return s, s.startInjector(injector, o.definitions)
+	return s, s.startInjector(injector, definitions)
 }
 
 func name(i int) string { return fmt.Sprintf("n%d", i) }

@@ -13,12 +13,12 @@ import (
 	"github.com/tendril-cni/tendril/ipam"
 	"github.com/tendril-cni/tendril/ipam/kube"
 	"github.com/tendril-cni/tendril/ipam/v1alpha1"
-	"github.com/tendril-cni/tendril/tests/bench/contest"
+	"github.com/tendril-cni/tendril/tests/bench/program"
 )
 
 // coldStart starts every pod of a cluster that has no address yet, as fast as
 // this machine can, in a roomy range.
-func coldStart(ctx context.Context, o options, config *rest.Config, dir string, r *contest.Report) error {
+func (o *options) coldStart(ctx context.Context, config *rest.Config, dir string, r *program.Run) error {
 	c, err := ipam.Parse([]byte(`{"type":"whereabouts","range":"10.64.0.0/14","network_name":"cold"}`))
 	if err != nil {
 		return err
@@ -55,10 +55,9 @@ func coldStart(ctx context.Context, o options, config *rest.Config, dir string, 
 	if err != nil {
 		return err
 	}
-	r.Facts = append(r.Facts,
-		contest.Fact{Name: "cold start", Value: fmt.Sprintf("%d nodes x %d pods in %v; ADD p50 %v p90 %v max %v", o.nodes, o.pods, spent.Round(time.Millisecond), at(took, 50), at(took, 90), at(took, 100))},
-		contest.Fact{Name: "its API calls", Value: fmt.Sprintf("%s: %.3f writes and %.3f reads per ADD; %d blocks, the largest %d bytes", counted,
-			float64(counted.writes.Load())/float64(adds), float64(counted.reads.Load())/float64(adds), blocks, largest)})
+	r.Fact("cold start", fmt.Sprintf("%d nodes x %d pods in %v; ADD p50 %v p90 %v max %v", o.nodes, o.pods, spent.Round(time.Millisecond), at(took, 50), at(took, 90), at(took, 100)))
+	r.Fact("its API calls", fmt.Sprintf("%s: %.3f writes and %.3f reads per ADD; %d blocks, the largest %d bytes", counted,
+		float64(counted.writes.Load())/float64(adds), float64(counted.reads.Load())/float64(adds), blocks, largest))
 	return nil
 }
 

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -16,46 +14,27 @@ import (
 
 	"github.com/tendril-cni/tendril/ipam"
 	"github.com/tendril-cni/tendril/tests/bench/contest"
-	"github.com/tendril-cni/tendril/tests/bench/host"
-	"github.com/tendril-cni/tendril/tests/lab/cache"
+	"github.com/tendril-cni/tendril/tests/bench/program"
 	lab "github.com/tendril-cni/tendril/tests/lab/kube"
 )
 
-// options are the command line.
+// options are the flags of this program alone.
 type options struct {
-	rounds, burst, nodes, pods int
-	reference                  bool
-	bin, out                   string
+	burst, nodes, pods int
+	reference          bool
 }
 
 func main() {
-	o, err := flags()
-	if err == nil {
-		err = run(context.Background(), o)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench ipam:", err)
-		os.Exit(1)
-	}
-}
-
-func flags() (o options, err error) {
-	repo, err := cache.Repo()
-	if err != nil {
-		return o, err
-	}
-	flag.IntVar(&o.rounds, "rounds", 20, "how often each side takes its turn")
+	var o options
 	flag.IntVar(&o.burst, "burst", 64, "pods of the burst, 8 at a time")
 	flag.IntVar(&o.nodes, "nodes", 500, "nodes of the cold start, 0 to leave it out")
 	flag.IntVar(&o.pods, "pods", 20, "pods on each of them")
 	flag.BoolVar(&o.reference, "whereabouts", true, "measure whereabouts as well")
-	flag.StringVar(&o.bin, "bin", filepath.Join(repo, "bin"), "directory of tendrild, for its version")
-	flag.StringVar(&o.out, "out", filepath.Join(repo, "tests", "bench", "results"), "directory of the file with all samples; empty for none")
-	flag.Parse()
-	if o.rounds < 1 || o.burst < 8 {
-		return o, fmt.Errorf("flags -rounds and -burst: values %d and %d are not allowed; allowed: 1 and more, 8 and more", o.rounds, o.burst)
-	}
-	return o, nil
+	program.Program{
+		Name: "ipam", Rounds: 20,
+		Check:   func() error { return program.AtLeast("burst", o.burst, 8) },
+		Measure: o.measure,
+	}.Main()
 }
 
 // workplace makes a directory for the journals: in memory where that can be, as
@@ -67,13 +46,13 @@ func workplace() (string, error) {
 	return os.MkdirTemp("", "tendril-bench-")
 }
 
-func run(ctx context.Context, o options) error {
+func (o *options) measure(ctx context.Context, r *program.Run) error {
 	dir, err := workplace()
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	r := contest.Report{Facts: append(host.Facts(ctx, o.bin), contest.Fact{Name: "rounds", Value: strconv.Itoa(o.rounds)})}
+	r.Fact("rounds", r.Rounds)
 	var w *whereabouts
 	var crds []string
 	if o.reference {
@@ -97,21 +76,14 @@ func run(ctx context.Context, o options) error {
 		if err := w.configure(api.Kubeconfig(lab.Admin)); err != nil {
 			return err
 		}
-		if err := compare(ctx, o, config, dir, w, &r); err != nil {
+		if err := o.compare(ctx, config, dir, w, r); err != nil {
 			return err
 		}
 	}
 	if o.nodes > 0 {
-		if err := coldStart(ctx, o, config, dir, &r); err != nil {
-			return err
-		}
+		return o.coldStart(ctx, config, dir, r)
 	}
-	r.Facts = append(r.Facts, contest.Fact{Name: "load after", Value: host.Load()})
-	path, err := r.Publish(o.out, "ipam-")
-	if path != "" {
-		fmt.Fprintln(os.Stderr, "bench ipam: all samples are in", path)
-	}
-	return err
+	return nil
 }
 
 // allocator is one side: add gives an address or several to id, del takes them.
@@ -121,7 +93,7 @@ type allocator struct {
 	del  func(ctx context.Context, ranges, id string) error
 }
 
-func compare(ctx context.Context, o options, config *rest.Config, dir string, w *whereabouts, r *contest.Report) error {
+func (o *options) compare(ctx context.Context, config *rest.Config, dir string, w *whereabouts, r *program.Run) error {
 	c := &calls{}
 	n, err := newNode(c.wrap(config), dir, "alone")
 	if err != nil {
@@ -146,7 +118,7 @@ func compare(ctx context.Context, o options, config *rest.Config, dir string, w 
 		name, ranges string
 		goal         float64
 	}{{"1 address", one, 0}, {"4 addresses", four, 1. / 50}} {
-		a, b, err := byTurns(ctx, o.rounds, part.ranges, ours, theirs)
+		a, b, err := byTurns(ctx, r.Rounds, part.ranges, ours, theirs)
 		if err == nil {
 			err = keep(r, part.name, a, b, []contest.Comparison{{Name: part.name, Ours: ourSeries, Reference: theirSeries, Goal: part.goal}})
 		}
@@ -161,7 +133,7 @@ func compare(ctx context.Context, o options, config *rest.Config, dir string, w 
 			return err
 		}
 	}
-	r.Facts = append(r.Facts, contest.Fact{Name: "tendril's API calls", Value: fmt.Sprintf("before the burst %s, after it %s", before, c)})
+	r.Fact("tendril's API calls", fmt.Sprintf("before the burst %s, after it %s", before, c))
 	name := fmt.Sprintf("%d pods, 8 at a time", o.burst)
 	return keep(r, name, took[0], took[1], []contest.Comparison{
 		{Name: name + ", cold", Ours: ourSeries, Reference: theirSeries},
@@ -178,7 +150,7 @@ const (
 )
 
 // keep puts the samples of both sides, and their 90th percentiles, into the report.
-func keep(r *contest.Report, name string, ours, theirs []time.Duration, lines []contest.Comparison) error {
+func keep(r *program.Run, name string, ours, theirs []time.Duration, lines []contest.Comparison) error {
 	var s contest.Samples
 	for series, took := range map[string][]time.Duration{ourSeries: ours, theirSeries: theirs} {
 		for i, t := range took {

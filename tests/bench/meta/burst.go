@@ -19,17 +19,17 @@ const (
 
 // burstPart is a node that gets many pods at once, as after a drain.
 var burstPart = part{
-	name: fmt.Sprintf("%d pods, %d at a time, %d networks", burstPods, atOnce, burstNetworks),
-	lines: []contest.Comparison{
+	Name: fmt.Sprintf("%d pods, %d at a time, %d networks", burstPods, atOnce, burstNetworks),
+	Lines: []contest.Comparison{
 		{Name: "burst: until all pods are attached", Ours: "tendril burst", Reference: "multus burst", Goal: 0.1},
 		{Name: "burst: until all pods are detached", Ours: "tendril end of burst", Reference: "multus end of burst"},
 	},
-	play: func(ctx context.Context, s *stand, o options) (contest.Samples, error) {
+	Play: func(ctx context.Context, s *stand, _ int) (contest.Samples, error) {
 		var turns []contest.Side
 		for _, one := range s.sides {
 			turns = append(turns, func(ctx context.Context, _ int) ([]contest.Took, error) { return s.burst(ctx, one) })
 		}
-		r := rules(o.bursts)
+		r := rules(*bursts)
 		r.Warm = 0
 		return contest.Play(ctx, r, turns...)
 	},

@@ -11,15 +11,15 @@ import (
 
 // networksPart is the life of a pod with n networks beside its default one.
 func networksPart(n int) part {
-	p := part{name: fmt.Sprintf("%d networks", n), play: func(ctx context.Context, s *stand, o options) (contest.Samples, error) {
-		return s.lives(ctx, o.rounds, n)
+	p := part{Name: fmt.Sprintf("%d networks", n), Play: func(ctx context.Context, s *stand, rounds int) (contest.Samples, error) {
+		return s.lives(ctx, rounds, n)
 	}}
 	goals := map[string]float64{}
 	if n == definitions {
 		goals = map[string]float64{"ADD": 1. / 15, "CPU of ADD": 1. / 15, "DEL": 1. / 8}
 	}
 	for _, what := range []string{"ADD", "CPU of ADD", "DEL", "CPU of DEL"} {
-		p.lines = append(p.lines, contest.Comparison{Name: fmt.Sprintf("%s, %d networks", what, n), Ours: "tendril " + what, Reference: "multus " + what, Goal: goals[what]})
+		p.Lines = append(p.Lines, contest.Comparison{Name: fmt.Sprintf("%s, %d networks", what, n), Ours: "tendril " + what, Reference: "multus " + what, Goal: goals[what]})
 	}
 	return p
 }

@@ -19,12 +19,12 @@ import (
 // shimPart is what each shim takes of its own: from start to exit with a call
 // that is answered at once, and with nothing to do.
 var shimPart = part{
-	name: "the shims alone",
-	lines: []contest.Comparison{
+	Name: "the shims alone",
+	Lines: []contest.Comparison{
 		{Name: "shim, a call answered at once", Ours: "tendril shim", Reference: "multus shim"},
 		{Name: "shim, VERSION", Ours: "tendril shim VERSION", Reference: "multus shim VERSION"},
 	},
-	play: playShims,
+	Play: playShims,
 }
 
 const answer = `{"cniVersion":"` + host.CNIVersion + `"}`
@@ -35,7 +35,7 @@ type prompt struct{}
 // Handle implements rpc.Handler.
 func (prompt) Handle(context.Context, *rpc.Call) rpc.Reply { return rpc.Reply{Stdout: []byte(answer)} }
 
-func playShims(ctx context.Context, s *stand, o options) (samples contest.Samples, err error) {
+func playShims(ctx context.Context, s *stand, rounds int) (samples contest.Samples, err error) {
 	const dir = "/run/bench"
 	socket := filepath.Join(dir, "shim.sock")
 	ln, err := rpc.Listen(socket)
@@ -60,13 +60,13 @@ func playShims(ctx context.Context, s *stand, o options) (samples contest.Sample
 	})}
 	go func() { _ = server.Serve(other) }() // until Close
 	defer server.Close()
-	return s.shimTurns(ctx, o, map[string]string{
+	return s.shimTurns(ctx, rounds, map[string]string{
 		"tendril": fmt.Sprintf(`{"cniVersion":%q,"name":"n","type":"t","socket":%q}`, host.CNIVersion, socket),
 		"multus":  fmt.Sprintf(`{"cniVersion":%q,"name":"n","type":"t","daemonSocketDir":%q}`, host.CNIVersion, dir),
 	})
 }
 
-func (s *stand) shimTurns(ctx context.Context, o options, confs map[string]string) (contest.Samples, error) {
+func (s *stand) shimTurns(ctx context.Context, rounds int, confs map[string]string) (contest.Samples, error) {
 	p, err := s.pods.Fresh()
 	if err != nil {
 		return nil, err
@@ -80,5 +80,5 @@ func (s *stand) shimTurns(ctx context.Context, o options, confs map[string]strin
 			})
 		}
 	}
-	return contest.Play(ctx, rules(3*o.rounds), turns...)
+	return contest.Play(ctx, rules(3*rounds), turns...)
 }

@@ -16,12 +16,12 @@ import (
 // left is ours. A sample is the 99th percentile, or the median, of the calls of
 // one round.
 var allocatePart = part{
-	name: "allocate",
-	lines: []contest.Comparison{
+	Name: "allocate",
+	Lines: []contest.Comparison{
 		{Name: "Allocate with 1,000 devices, 99th percentile, to an empty call's", Ours: "allocate p99", Reference: "empty p99", Goal: 2},
 		{Name: "Allocate with 1,000 devices, median, to an empty call's", Ours: "allocate p50", Reference: "empty p50", Goal: 2},
 	},
-	play: func(ctx context.Context, o options) (samples contest.Samples, err error) {
+	Play: func(ctx context.Context, _ struct{}, rounds int) (samples contest.Samples, err error) {
 		var thousand []string
 		for _, n := range nics("") {
 			thousand = append(thousand, fmt.Sprintf("%s#0-%d", n.Netdev, 1000/cards-1))
@@ -31,9 +31,9 @@ var allocatePart = part{
 			if err != nil {
 				return err
 			}
-			samples, err = contest.Play(ctx, rules(o), percentiles("allocate", o.calls, func(i int) error {
+			samples, err = contest.Play(ctx, rules(rounds), percentiles("allocate", *calls, func(i int) error {
 				return n.allocate(ctx, ids[i%len(ids)])
-			}), percentiles("empty", o.calls, func(int) error {
+			}), percentiles("empty", *calls, func(int) error {
 				_, err := n.client.PreStartContainer(ctx, &pluginapi.PreStartContainerRequest{})
 				return err
 			}))

@@ -21,12 +21,12 @@ const rebuildLimit = 300 * time.Millisecond
 // moment in which others are waited for, the scan, the pools, the device-info
 // files and the message. Beside it a scan alone.
 var rebuildPart = part{
-	name: "rebuild",
-	lines: []contest.Comparison{
+	Name: "rebuild",
+	Lines: []contest.Comparison{
 		{Name: "change of 1 of 1,024 VFs to the kubelet's list, to 300 ms", Ours: "rebuild", Reference: "limit", Goal: 1},
 		{Name: "change of 1 of 1,024 VFs to the kubelet's list, to a scan", Ours: "rebuild", Reference: "scan"},
 	},
-	play: func(ctx context.Context, o options) (samples contest.Samples, err error) {
+	Play: func(ctx context.Context, _ struct{}, rounds int) (samples contest.Samples, err error) {
 		var all []string
 		for _, n := range nics("") {
 			all = append(all, n.Netdev)
@@ -39,7 +39,7 @@ var rebuildPart = part{
 			if err := lists(stream, total); err != nil {
 				return err
 			}
-			samples, err = contest.Play(ctx, rules(o), n.change(stream), bare(sysfs.New(n.root)))
+			samples, err = contest.Play(ctx, rules(rounds), n.change(stream), bare(sysfs.New(n.root)))
 			return err
 		})
 		return samples, err

@@ -27,12 +27,12 @@ const scanLimit = 100 * time.Millisecond
 // scanPart reads everything about all VFs, beside three questions about each of
 // them: its PF, its number, its network device.
 var scanPart = part{
-	name: "scan",
-	lines: []contest.Comparison{
+	Name: "scan",
+	Lines: []contest.Comparison{
 		{Name: "scan of 1,024 VFs, to 100 ms", Ours: "scan", Reference: "limit", Goal: 1},
 		{Name: "scan of 1,024 VFs, to sriovnet's look-ups", Ours: "scan", Reference: "sriovnet", Goal: 1},
 	},
-	play: func(ctx context.Context, o options) (samples contest.Samples, err error) {
+	Play: func(ctx context.Context, _ struct{}, rounds int) (samples contest.Samples, err error) {
 		err = temporary(func(root string) error {
 			if err := vftest.Unpack(root, vftest.Archive(nics("")...)); err != nil {
 				return err
@@ -40,7 +40,7 @@ var scanPart = part{
 			if err := unix.Mount(root, "/sys", "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 				return fmt.Errorf("mount tree over /sys: %w", err)
 			}
-			samples, err = contest.Play(ctx, rules(o), scanned(sysfs.New(root)), asked)
+			samples, err = contest.Play(ctx, rules(rounds), scanned(sysfs.New(root)), asked)
 			return errors.Join(err, unix.Unmount("/sys", unix.MNT_DETACH))
 		})
 		return samples, err

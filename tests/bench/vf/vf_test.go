@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tendril-cni/tendril/tests/bench/program"
 	"github.com/tendril-cni/tendril/tests/lab"
 )
 
@@ -13,11 +14,12 @@ func TestMain(m *testing.M) { lab.Main(m) }
 
 // One round of everything; how fast it was is nobody's business here.
 func TestEverythingIsMeasured(t *testing.T) {
-	o := options{rounds: 1, calls: 100, bin: t.TempDir(), out: t.TempDir()}
-	if err := measure(t.Context(), o); err != nil {
+	*calls = 100
+	r := &program.Run{Rounds: 1, Bin: t.TempDir(), Out: t.TempDir()}
+	if err := bench.Run(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob(filepath.Join(o.out, "vf-*.tsv"))
+	files, err := filepath.Glob(filepath.Join(r.Out, "vf-*.tsv"))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("files %v, error %v; want one", files, err)
 	}
@@ -26,8 +28,8 @@ func TestEverythingIsMeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range parts {
-		for _, line := range p.lines {
-			for _, want := range []string{"# " + line.Name + " ", "\n" + p.name + "\t" + line.Ours + "\t0\t", "\n" + p.name + "\t" + line.Reference + "\t0\t"} {
+		for _, line := range p.Lines {
+			for _, want := range []string{"# " + line.Name + " ", "\n" + p.Name + "\t" + line.Ours + "\t0\t", "\n" + p.Name + "\t" + line.Reference + "\t0\t"} {
 				if strings.Count(string(data), want) != 1 {
 					t.Errorf("the file does not have %q once:\n%s", want, data)
 				}
