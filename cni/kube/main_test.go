@@ -2,12 +2,9 @@ package kube_test
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
-	"os"
-	"sync"
 	"testing"
 	"time"
 
@@ -30,22 +27,9 @@ const (
 
 // server is one real API server for all tests of the package: each has its own
 // namespace in it.
-var server = sync.OnceValues(func() (*lab.API, error) { return lab.Start(context.Background(), lab.Options{}) })
+var server lab.Shared
 
-var used bool
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if used {
-		if api, err := server(); err == nil {
-			if err := api.Close(); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				code = 1
-			}
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { server.Main(m) }
 
 // world is a namespace of the API server, seen as its administrator.
 type world struct {
@@ -59,15 +43,8 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	used = true
-	api, err := server()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{t: t, api: api}
-	if w.config, err = api.RESTConfig(lab.Admin); err != nil {
-		t.Fatal(err)
-	}
+	w := &world{t: t, api: server.API(t), config: server.Config(t)}
+	var err error
 	if w.client, err = kubernetes.NewForConfig(w.config); err != nil {
 		t.Fatal(err)
 	}

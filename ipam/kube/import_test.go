@@ -21,7 +21,7 @@ import (
 // run is nobody else's until they go; what it leaked stays free.
 func TestInvariant5ImportedAddressesAreTheirPodsOwn(t *testing.T) {
 	space := newSpace()
-	client, err := kubernetes.NewForConfig(api(t))
+	client, err := kubernetes.NewForConfig(server.Config(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func TestInvariant5ImportedAddressesAreTheirPodsOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := newBox(t, api(t), "import-"+space)
+	b := newBox(t, server.Config(t), "import-"+space)
 	_, _ = withNode(t, b)
 	b.start(t)
 	c := shared(t, space, `"range":"10.0.0.0/29"`)

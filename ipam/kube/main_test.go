@@ -7,9 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
-	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -23,38 +21,12 @@ import (
 	lab "github.com/tendril-cni/tendril/tests/lab/kube"
 )
 
-var server struct {
-	once sync.Once
-	api  *lab.API
-	err  error
-}
+var server lab.Shared
 
 // spaces numbers the address spaces of tests, so that they share one API server.
 var spaces atomic.Int64
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if server.api != nil {
-		if err := server.api.Close(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
-
-func api(t testing.TB) *rest.Config {
-	t.Helper()
-	server.once.Do(func() { server.api, server.err = lab.Start(context.Background(), lab.Options{}) })
-	if server.err != nil {
-		t.Fatal(server.err)
-	}
-	config, err := server.api.RESTConfig(lab.Admin)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return config
-}
+func TestMain(m *testing.M) { server.Main(m) }
 
 func newSpace() string { return fmt.Sprintf("s%d", spaces.Add(1)) }
 
@@ -188,7 +160,7 @@ func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)
 
 func newClient(t testing.TB) *kube.Blocks {
 	t.Helper()
-	b, err := kube.NewBlocks(api(t))
+	b, err := kube.NewBlocks(server.Config(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ const roomy = `"range":"10.0.0.0/18"`
 func TestLowestFirstAndNoCallAtSteadyState(t *testing.T) {
 	space := newSpace()
 	c := shared(t, space, roomy)
-	a := newBox(t, api(t), "a").start(t)
+	a := newBox(t, server.Config(t), "a").start(t)
 	if got := a.mustAdd(t, c, 1); got != "[10.0.0.1]" {
 		t.Errorf("first pod has %s", got)
 	}
@@ -33,7 +33,7 @@ func TestLowestFirstAndNoCallAtSteadyState(t *testing.T) {
 	if n := a.net.calls("LIST"); n != 0 {
 		t.Errorf("a node made %d LISTs", n)
 	}
-	b := newBox(t, api(t), "b").start(t)
+	b := newBox(t, server.Config(t), "b").start(t)
 	if got := b.mustAdd(t, c, 101); got == "[10.0.0.1]" || !strings.HasPrefix(got, "[10.0.") {
 		t.Errorf("another node's first pod has %s", got)
 	}
@@ -41,7 +41,7 @@ func TestLowestFirstAndNoCallAtSteadyState(t *testing.T) {
 
 func TestDualStackTakesOneOfEach(t *testing.T) {
 	c := shared(t, newSpace(), `"ipRanges":[{"range":"10.0.0.0/24"},{"range":"fd00::/64"}]`)
-	a := newBox(t, api(t), "a").start(t)
+	a := newBox(t, server.Config(t), "a").start(t)
 	if got := a.mustAdd(t, c, 1); got != "[10.0.0.1 fd00::1]" {
 		t.Errorf("got %s", got)
 	}
@@ -49,7 +49,7 @@ func TestDualStackTakesOneOfEach(t *testing.T) {
 
 func TestWithTheAPIDownADDGoesOnWhileSlotsRemainAndDELAlways(t *testing.T) {
 	c := shared(t, newSpace(), roomy)
-	a := newBox(t, api(t), "a").start(t)
+	a := newBox(t, server.Config(t), "a").start(t)
 	a.mustAdd(t, c, 1)
 	a.net.cut.Store(true)
 	for n := 2; n <= 32; n++ {
@@ -72,7 +72,7 @@ func TestWithTheAPIDownADDGoesOnWhileSlotsRemainAndDELAlways(t *testing.T) {
 
 func TestAfterARebootAReturningPodHasItsAddressAgain(t *testing.T) {
 	c := shared(t, newSpace(), roomy)
-	a := newBox(t, api(t), "a").start(t)
+	a := newBox(t, server.Config(t), "a").start(t)
 	a.mustAdd(t, c, 1)
 	want := a.mustAdd(t, c, 2)
 	a.kill()
@@ -95,7 +95,7 @@ func TestAfterARebootAReturningPodHasItsAddressAgain(t *testing.T) {
 func TestALostJournalLosesNoAddress(t *testing.T) {
 	space := newSpace()
 	c := shared(t, space, roomy)
-	a := newBox(t, api(t), "a")
+	a := newBox(t, server.Config(t), "a")
 	a.options.IdleAfter = 100 * time.Millisecond
 	a.start(t)
 	a.mustAdd(t, c, 1)
@@ -115,7 +115,7 @@ func TestSmallRangeOverManyNodes(t *testing.T) {
 	c := shared(t, space, `"range":"10.0.0.0/27"`)
 	boxes := make([]*box, 50)
 	for i := range boxes {
-		boxes[i] = newBox(t, api(t), fmt.Sprintf("n%d", i)).start(t)
+		boxes[i] = newBox(t, server.Config(t), fmt.Sprintf("n%d", i)).start(t)
 	}
 	var mu sync.Mutex
 	got := map[string]int{}
@@ -164,7 +164,7 @@ func TestSmallRangeOverManyNodes(t *testing.T) {
 func TestIdleWindowsGoToWhoStarves(t *testing.T) {
 	c := shared(t, newSpace(), `"range":"10.0.0.0/18","range_end":"10.0.0.40"`)
 	wide := shared(t, c.Cluster.Space, roomy)
-	a, b := newBox(t, api(t), "a").start(t), newBox(t, api(t), "b").start(t)
+	a, b := newBox(t, server.Config(t), "a").start(t), newBox(t, server.Config(t), "b").start(t)
 	a.mustAdd(t, wide, 1) // takes 32 of the 40
 	for n := 101; n <= 139; n++ {
 		b.mustAdd(t, c, n)
@@ -176,7 +176,7 @@ func TestIdleWindowsGoToWhoStarves(t *testing.T) {
 
 func TestAskedAddressNamesItsHolder(t *testing.T) {
 	c := shared(t, newSpace(), roomy)
-	a, b := newBox(t, api(t), "a").start(t), newBox(t, api(t), "b").start(t)
+	a, b := newBox(t, server.Config(t), "a").start(t), newBox(t, server.Config(t), "b").start(t)
 	a.mustAdd(t, c, 1)
 	if got := b.mustAdd(t, c, 2, "10.0.0.200"); got != "[10.0.0.200]" {
 		t.Errorf("free: %s", got)

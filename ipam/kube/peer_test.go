@@ -63,7 +63,7 @@ spec:
 
 func whereaboutsClient(t *testing.T) *rest.RESTClient {
 	t.Helper()
-	config := rest.CopyConfig(api(t))
+	config := rest.CopyConfig(server.Config(t))
 	var files []string
 	for i, text := range []string{reservationCRD, poolCRD} {
 		file := filepath.Join(t.TempDir(), fmt.Sprintf("crd%d.yaml", i))
@@ -72,7 +72,7 @@ func whereaboutsClient(t *testing.T) *rest.RESTClient {
 		}
 		files = append(files, file)
 	}
-	if err := server.api.InstallCRDs(t.Context(), files...); err != nil {
+	if err := server.API(t).InstallCRDs(t.Context(), files...); err != nil {
 		t.Fatal(err)
 	}
 	config.GroupVersion = &schema.GroupVersion{Group: "whereabouts.cni.cncf.io", Version: "v1alpha1"}
@@ -115,8 +115,8 @@ func TestInvariant5MixedFleetWithWhereabouts(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	for i := range 3 {
-		b := newBox(t, api(t), fmt.Sprintf("mixed%d-%s", i, space))
-		peer, err := whereabouts.NewReservations(api(t), "kube-system", b.name)
+		b := newBox(t, server.Config(t), fmt.Sprintf("mixed%d-%s", i, space))
+		peer, err := whereabouts.NewReservations(server.Config(t), "kube-system", b.name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -154,7 +154,7 @@ func TestInvariant5MixedFleetWithWhereabouts(t *testing.T) {
 func TestAdoptTakesOverALiveAttachment(t *testing.T) {
 	space := newSpace()
 	c := shared(t, space, `"range":"10.0.0.0/24","gateway":"10.0.0.1"`)
-	a, b := newBox(t, api(t), "a").start(t), newBox(t, api(t), "b").start(t)
+	a, b := newBox(t, server.Config(t), "a").start(t), newBox(t, server.Config(t), "b").start(t)
 	// whereabouts gave the gateway's address away: it is in use all the same.
 	gateway, other := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
 	live := ipam.Owner{Container: "old", IfName: "net1", Pod: "blue/p9"}
@@ -185,8 +185,8 @@ func TestTakeOverOfLivePools(t *testing.T) {
 	if err := old.Post().Namespace("kube-system").Resource("ippools").Body([]byte(body)).Do(t.Context()).Error(); err != nil {
 		t.Fatal(err)
 	}
-	a := newBox(t, api(t), "takes-over").start(t)
-	peer, err := whereabouts.NewReservations(api(t), "kube-system", a.name)
+	a := newBox(t, server.Config(t), "takes-over").start(t)
+	peer, err := whereabouts.NewReservations(server.Config(t), "kube-system", a.name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +204,7 @@ func TestTakeOverOfLivePools(t *testing.T) {
 		}
 	}
 	c := shared(t, space, `"range":"10.0.0.0/24"`)
-	b := newBox(t, api(t), "new").start(t)
+	b := newBox(t, server.Config(t), "new").start(t)
 	if got := b.mustAdd(t, c, 1) + b.mustAdd(t, c, 2); got != "[10.0.0.2][10.0.0.4]" {
 		t.Errorf("new pods have %s", got)
 	}

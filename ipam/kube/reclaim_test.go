@@ -17,7 +17,7 @@ import (
 // withNode makes the Node object of a box, and its reclaimer.
 func withNode(t *testing.T, b *box) (kubernetes.Interface, *reclaim.Reclaimer) {
 	t.Helper()
-	client, err := kubernetes.NewForConfig(api(t))
+	client, err := kubernetes.NewForConfig(server.Config(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func withNode(t *testing.T, b *box) (kubernetes.Interface, *reclaim.Reclaimer) {
 func TestReclaimOfADeadNodeQuarantinesThenFrees(t *testing.T) {
 	space := newSpace()
 	c := shared(t, space, `"range":"10.0.0.0/30"`)
-	a, b := newBox(t, api(t), "dead-"+space), newBox(t, api(t), "b-"+space)
+	a, b := newBox(t, server.Config(t), "dead-"+space), newBox(t, server.Config(t), "b-"+space)
 	client, r := withNode(t, a)
 	if _, err := client.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: b.name}}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func TestReclaimOfADeadNodeQuarantinesThenFrees(t *testing.T) {
 func TestInvariant5ANodeThatLivesTakesBackWhatItUses(t *testing.T) {
 	space := newSpace()
 	c := shared(t, space, `"range":"10.0.0.0/30"`)
-	a := newBox(t, api(t), "alive-"+space)
+	a := newBox(t, server.Config(t), "alive-"+space)
 	client, r := withNode(t, a)
 	a.start(t)
 	want := a.mustAdd(t, c, 1)
@@ -100,7 +100,7 @@ func TestInvariant5ANodeThatLivesTakesBackWhatItUses(t *testing.T) {
 	if got := a.mustAdd(t, c, 1); got != want {
 		t.Errorf("the pod has %s, before %s", got, want)
 	}
-	other := newBox(t, api(t), "other-"+space).start(t)
+	other := newBox(t, server.Config(t), "other-"+space).start(t)
 	if got := other.mustAdd(t, c, 2); got == want {
 		t.Errorf("another pod has %s too", fmt.Sprint(got))
 	}

@@ -21,7 +21,7 @@ import (
 
 func ipamClaims(t *testing.T) dynamic.ResourceInterface {
 	t.Helper()
-	client, err := dynamic.NewForConfig(api(t))
+	client, err := dynamic.NewForConfig(server.Config(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestIPAMClaimKeepsItsAddressOverPodsAndNodes(t *testing.T) {
 	space := newSpace()
 	c := shared(t, space, `"ipRanges":[{"range":"10.0.0.0/24"},{"range":"fd00::/64"}]`)
 	makeIPAMClaim(t, space)
-	a, b := newBox(t, api(t), "a").start(t), newBox(t, api(t), "b").start(t)
+	a, b := newBox(t, server.Config(t), "a").start(t), newBox(t, server.Config(t), "b").start(t)
 	source, target := pod(1), pod(2)
 	source.Claim, target.Claim = "default/"+space, "default/"+space
 	one, err := a.add(t.Context(), c, source)
@@ -79,7 +79,7 @@ func TestIPAMClaimKeepsItsAddressOverPodsAndNodes(t *testing.T) {
 
 func TestIPAMClaimThatIsMissingIsRefused(t *testing.T) {
 	c := shared(t, newSpace(), `"range":"10.0.0.0/24"`)
-	a := newBox(t, api(t), "a").start(t)
+	a := newBox(t, server.Config(t), "a").start(t)
 	o := pod(1)
 	o.Claim = "default/nobody"
 	_, err := a.add(t.Context(), c, o)
@@ -95,7 +95,7 @@ func TestOrdinalOfAStatefulSetKeepsItsAddress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, b := newBox(t, api(t), "a").start(t), newBox(t, api(t), "b").start(t)
+	a, b := newBox(t, server.Config(t), "a").start(t), newBox(t, server.Config(t), "b").start(t)
 	first, later := pod(1), pod(2)
 	first.Pod, later.Pod = "default/db-0", "default/db-0"
 	first.Claim = ipam.StickyClaim("default", "db-0", space, "net1")
@@ -111,11 +111,11 @@ func TestOrdinalOfAStatefulSetKeepsItsAddress(t *testing.T) {
 	}
 	_ = b.del(later)
 	// There is no StatefulSet db, and no pod db-0: the ordinal is gone.
-	claims, err := kube.NewIPAMClaims(api(t))
+	claims, err := kube.NewIPAMClaims(server.Config(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := kubernetes.NewForConfig(api(t))
+	client, err := kubernetes.NewForConfig(server.Config(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,18 +130,18 @@ func TestSlotsOfAClaimThatIsGoneAreReclaimed(t *testing.T) {
 	space := newSpace()
 	c := shared(t, space, `"range":"10.0.0.0/30"`)
 	makeIPAMClaim(t, space)
-	a := newBox(t, api(t), "a").start(t)
+	a := newBox(t, server.Config(t), "a").start(t)
 	o := pod(1)
 	o.Claim = "default/" + space
 	if _, err := a.add(t.Context(), c, o); err != nil {
 		t.Fatal(err)
 	}
 	_ = a.del(o)
-	claims, err := kube.NewIPAMClaims(api(t))
+	claims, err := kube.NewIPAMClaims(server.Config(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := kubernetes.NewForConfig(api(t))
+	client, err := kubernetes.NewForConfig(server.Config(t))
 	if err != nil {
 		t.Fatal(err)
 	}

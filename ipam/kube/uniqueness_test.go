@@ -78,12 +78,12 @@ type member struct {
 
 func newFleet(t *testing.T, nodes int, configs ...ipam.Config) *fleet {
 	f := &fleet{t: t, audit: &audit{holders: map[netip.Addr]string{}}, configs: configs}
-	client, err := kubernetes.NewForConfig(api(t))
+	client, err := kubernetes.NewForConfig(server.Config(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := range nodes {
-		b := newBox(t, api(t), fmt.Sprintf("f%d-%s", i, configs[0].Cluster.Space))
+		b := newBox(t, server.Config(t), fmt.Sprintf("f%d-%s", i, configs[0].Cluster.Space))
 		b.options = kube.Options{CoolDown: 200 * time.Millisecond, Patience: 500 * time.Millisecond, Poll: 500 * time.Millisecond,
 			IdleAfter: 2 * time.Second, Call: 500 * time.Millisecond}
 		m := &member{box: b, fleet: f, client: client, pods: map[int][]netip.Addr{}, begun: map[int]ipam.Config{}}
@@ -239,7 +239,7 @@ func (f *fleet) storm(most time.Duration, rate int64, weak bool, enough func(*au
 			time.Sleep(50 * time.Millisecond)
 		}
 	}()
-	blocks, err := kube.NewBlocks(api(f.t))
+	blocks, err := kube.NewBlocks(server.Config(f.t))
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -14,11 +14,11 @@ import (
 func TestEmptyBlocksAreDeletedUnderTheFeetOfNodes(t *testing.T) {
 	space := newSpace()
 	c := shared(t, space, `"range":"10.0.0.0/28"`)
-	client, err := kubernetes.NewForConfig(api(t))
+	client, err := kubernetes.NewForConfig(server.Config(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := newBox(t, api(t), "v-"+space)
+	b := newBox(t, server.Config(t), "v-"+space)
 	_, _ = withNode(t, b)
 	b.start(t)
 	b.mustAdd(t, c, 1)

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -37,28 +36,13 @@ import (
 const patience = time.Minute
 
 // server is one real API server for all tests; each has a node of its own.
-var server = sync.OnceValues(func() (*lab.API, error) {
-	return lab.Start(context.Background(), lab.Options{CRDs: []string{crd("vfpolicies"), crd("nodevfstates")}})
-})
+var server = lab.Shared{Options: lab.Options{CRDs: []string{crd("vfpolicies"), crd("nodevfstates")}}}
 
 func crd(plural string) string {
 	return filepath.Join("..", "..", "deployment", "crds", "tendril.dev_"+plural+".yaml")
 }
 
-var used bool
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if used {
-		if api, err := server(); err == nil {
-			if err := api.Close(); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				code = 1
-			}
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { server.Main(m) }
 
 // world is one node at the API server, seen as its administrator.
 type world struct {
@@ -74,15 +58,8 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	used = true
-	api, err := server()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{T: t}
-	if w.config, err = api.RESTConfig(lab.Admin); err != nil {
-		t.Fatal(err)
-	}
+	w := &world{T: t, config: server.Config(t)}
+	var err error
 	if w.objects, err = dynamic.NewForConfig(w.config); err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -40,22 +39,9 @@ const patience = time.Minute
 var discard = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 // server is one real API server for all tests of the package.
-var server = sync.OnceValues(func() (*lab.API, error) { return lab.Start(context.Background(), lab.Options{}) })
+var server lab.Shared
 
-var used bool
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if used {
-		if api, err := server(); err == nil {
-			if err := api.Close(); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				code = 1
-			}
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { server.Main(m) }
 
 // world is a namespace, and a cache whose requests are counted.
 type world struct {
@@ -69,15 +55,8 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	used = true
-	api, err := server()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{t: t}
-	if w.config, err = api.RESTConfig(lab.Admin); err != nil {
-		t.Fatal(err)
-	}
+	w := &world{t: t, config: server.Config(t)}
+	var err error
 	if w.client, err = kubernetes.NewForConfig(w.config); err != nil {
 		t.Fatal(err)
 	}

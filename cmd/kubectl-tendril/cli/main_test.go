@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -40,26 +39,15 @@ import (
 // update rewrites the wanted output of the cases by what is printed.
 var update = flag.Bool("update", false, "rewrite the golden output")
 
-var server = sync.OnceValues(func() (*lab.API, error) {
-	files, _ := filepath.Glob("../../../deployment/crds/*.yaml")
-	foreign, _ := filepath.Glob("testdata/crds/*.yaml")
-	return lab.Start(context.Background(), lab.Options{CRDs: append(files, foreign...)})
-})
+// server has our kinds and those of the projects that are migrated from.
+var server = lab.Shared{Options: lab.Options{CRDs: append(crds("../../../deployment/crds"), crds("testdata/crds")...)}}
 
-var used bool
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if used {
-		if api, err := server(); err == nil {
-			if err := api.Close(); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				code = 1
-			}
-		}
-	}
-	os.Exit(code)
+func crds(dir string) []string {
+	files, _ := filepath.Glob(filepath.Join(dir, "*.yaml")) // its one error is a bad pattern
+	return files
 }
+
+func TestMain(m *testing.M) { server.Main(m) }
 
 // world is a cluster as a case describes it.
 type world struct {
@@ -74,15 +62,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	used = true
-	api, err := server()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := api.RESTConfig(lab.Admin)
-	if err != nil {
-		t.Fatal(err)
-	}
+	config := server.Config(t)
 	objects, err := dynamic.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +71,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{t: t, api: api, objects: objects, mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(d)), answers: map[string]json.RawMessage{}}
+	return &world{t: t, api: server.API(t), objects: objects, mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(d)), answers: map[string]json.RawMessage{}}
 }
 
 // apply makes the objects of a YAML text, their status included, and takes them

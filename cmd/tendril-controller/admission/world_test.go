@@ -41,22 +41,9 @@ var discard = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 // server is one real API server for the tests of the package; front is where it
 // finds the webhooks.
-var server = sync.OnceValues(func() (*lab.API, error) { return lab.Start(context.Background(), lab.Options{}) })
+var server lab.Shared
 
-var used bool
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if used {
-		if api, err := server(); err == nil {
-			if err := api.Close(); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				code = 1
-			}
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { server.Main(m) }
 
 // world is the cluster as its administrator sees it, with the manifest applied
 // and a namespace for the test.
@@ -71,18 +58,11 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	used = true
-	api, err := server()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{t: t, api: api}
-	config, err := api.RESTConfig(lab.Admin)
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := &world{t: t, api: server.API(t)}
+	config := server.Config(t)
 	// Who looks at warnings asks for them.
 	config.WarningHandler = rest.NoWarnings{}
+	var err error
 	if w.client, err = kubernetes.NewForConfig(config); err != nil {
 		t.Fatal(err)
 	}
@@ -189,12 +169,11 @@ func (w *world) kubeconfig() string {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := lab.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 func probe(port int, path string) error {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -103,39 +102,30 @@ func (s *stand) startController(ctx context.Context, bin string) error {
 	if err := s.api.Apply(ctx, "{apiVersion: v1, kind: Namespace, metadata: {name: tendril-system}}\n---\n"+string(manifest)); err != nil {
 		return err
 	}
-	port, err := freePort()
+	port, err := lab.FreePort()
 	if err != nil {
 		return err
 	}
-	health, err := freePort()
+	health, err := lab.FreePort()
 	if err != nil {
 		return err
 	}
 	s.controller, err = host.Start(filepath.Join(s.dir, "controller.log"), exec.Command(filepath.Join(bin, "tendril-controller"),
-		"--kubeconfig="+s.api.Kubeconfig(lab.Admin), "--bind-address=127.0.0.1", "--port="+port, "--health-check-port="+health))
+		"--kubeconfig="+s.api.Kubeconfig(lab.Admin), "--bind-address=127.0.0.1", fmt.Sprintf("--port=%d", port), fmt.Sprintf("--health-check-port=%d", health)))
 	if err != nil {
 		return err
 	}
-	s.ours = "https://127.0.0.1:" + port + "/mutate"
+	s.ours = fmt.Sprintf("https://127.0.0.1:%d/mutate", port)
 	return host.Await(ctx, "the controller to be ready", func() (bool, error) {
 		if err := s.controller.Ended(); err != nil {
 			return false, err
 		}
-		resp, err := http.Get("http://127.0.0.1:" + health + "/readyz")
+		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz", health))
 		if err != nil {
 			return false, nil
 		}
 		return resp.StatusCode == http.StatusOK, resp.Body.Close()
 	})
-}
-
-func freePort() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	_, port, err := net.SplitHostPort(ln.Addr().String())
-	return port, errors.Join(err, ln.Close())
 }
 
 func (s *stand) startInjector(program string, n int) error {

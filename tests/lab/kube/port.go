@@ -2,6 +2,8 @@ package kube
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"net/netip"
 	"os"
 
@@ -46,3 +48,22 @@ func (p *port) bind(fd int, addr netip.Addr, want uint16) error {
 }
 
 func (p *port) release() error { return p.socket.Close() }
+
+// FreePort returns a TCP port of 127.0.0.1 on which nobody listens, for a process
+// that cannot be handed a listener. It lies below the ports that the kernel gives
+// to connections (ip_local_port_range, kernel doc ip-sysctl): until the process
+// listens, none of those can take it.
+func FreePort() (int, error) {
+	low := 32768
+	if data, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
+		_, _ = fmt.Sscan(string(data), &low)
+	}
+	const span = 8192
+	for range 64 {
+		port := max(low-span, 1024) + rand.IntN(span)
+		if ln, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			return port, ln.Close()
+		}
+	}
+	return 0, fmt.Errorf("find a free port: none of 64 below %d", low)
+}
