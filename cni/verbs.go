@@ -16,13 +16,6 @@ import (
 	"github.com/tendril-cni/tendril/cni/netconf"
 )
 
-// The specification's answers of STATUS (section "STATUS"): ADD cannot be served,
-// and, beside that, existing pods may be impaired.
-const (
-	codeUnavailable = 50
-	codeImpaired    = 51
-)
-
 // Check compares every attachment of the call, as the journal has it, with the
 // kernel: native ones by their drivers, foreign ones by their plugins' CHECK. All
 // are looked at; the error says everything that is different. It changes nothing.
@@ -95,35 +88,21 @@ func (e *Engine) Status(ctx context.Context) error { return e.Available(ctx, Req
 // one that a plugin gave.
 func (e *Engine) Available(ctx context.Context, r Request) error {
 	if err := e.Ready(); err != nil {
-		return unavailable("tendril is not ready", err)
+		return Unavailable("tendril is not ready", err)
 	}
 	c, err := e.primary(ctx)
 	if err != nil {
-		return unavailable("no default network", err)
+		return Unavailable("no default network", err)
 	}
 	network, err := c.network()
 	if err != nil {
-		return unavailable("no default network", err)
+		return Unavailable("no default network", err)
 	}
 	verbs, ok := e.Delegate.(Verbs)
 	if !ok || r.Run == nil || primaryNative(network) {
 		return nil
 	}
-	if err := verbs.Status(ctx, r.Run, network); err != nil {
-		return unavailable("the default network is not available", err)
-	}
-	return nil
-}
-
-// unavailable is code 50 around err. A plugin's own 50 or 51 is kept: the latter
-// says that pods which run are impaired too.
-func unavailable(what string, err error) error {
-	out := &types.Error{Code: codeUnavailable, Msg: what, Details: err.Error()}
-	var foreign *types.Error
-	if errors.As(err, &foreign) && foreign.Code == codeImpaired {
-		out.Code = codeImpaired
-	}
-	return out
+	return Unavailable("the default network is not available", verbs.Status(ctx, r.Run, network))
 }
 
 // GC detaches everything that the runtime does not list as valid, and then tells

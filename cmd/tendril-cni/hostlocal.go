@@ -11,6 +11,7 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/tendril-cni/tendril/cmd/tendril-cni/hostlocal"
+	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/refusal"
 	"github.com/tendril-cni/tendril/ipam"
 )
@@ -21,7 +22,7 @@ func hostLocal() plugin {
 		add:    func(_ context.Context, c call) (*current.Result, error) { return hostLocalLease(c) },
 		del:    func(_ context.Context, c call) error { return hostLocalRelease(c) },
 		check:  func(_ context.Context, c call) error { return hostLocalCheck(c) },
-		status: func(_ context.Context, c call) error { return unavailable(hostLocalStatus(c)) },
+		status: func(_ context.Context, c call) error { return cni.Unavailable(cannotAdd, hostLocalStatus(c)) },
 		gc:     func(_ context.Context, c call) error { return hostLocalGC(c) },
 		since:  oldest,
 	}

@@ -328,5 +328,5 @@ func (d driver) status(ctx context.Context, c call) error {
 	if errors.As(err, &r) && r.Field == "vlanId" {
 		return nil // the one pod that may have it, has it
 	}
-	return unavailable(err)
+	return cni.Unavailable(cannotAdd, err)
 }

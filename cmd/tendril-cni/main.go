@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -54,18 +53,18 @@ func main() {
 			if err == nil {
 				err = f(ctx, c)
 			}
-			return wire(err)
+			return cni.Answer(err)
 		}
 	}
 	skel.PluginMainFuncs(skel.CNIFuncs{
 		Add: func(args *skel.CmdArgs) error {
 			c, err := read(args)
 			if err != nil {
-				return wire(err)
+				return cni.Answer(err)
 			}
 			res, err := p.add(ctx, c)
 			if err != nil {
-				return wire(err)
+				return cni.Answer(err)
 			}
 			return types.PrintResult(res, c.network.CNIVersion)
 		},
@@ -101,25 +100,5 @@ func read(args *skel.CmdArgs) (call, error) {
 	return c, nil
 }
 
-// wire is the error object of the specification for err.
-func wire(err error) error {
-	var foreign *types.Error
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &foreign):
-		return foreign
-	}
-	return cni.Wire(err)
-}
-
-// codeUnavailable is the specification's answer of STATUS while ADD cannot be
-// served (section "STATUS", code 50).
-const codeUnavailable = 50
-
-func unavailable(err error) error {
-	if err == nil {
-		return nil
-	}
-	return types.NewError(codeUnavailable, "ADD cannot be served", err.Error())
-}
+// cannotAdd is what STATUS says before the reason.
+const cannotAdd = "ADD cannot be served"

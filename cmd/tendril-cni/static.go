@@ -12,6 +12,7 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/tendril-cni/tendril/cmd/tendril-cni/hostlocal"
+	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/netconf"
 	"github.com/tendril-cni/tendril/cni/refusal"
 	"github.com/tendril-cni/tendril/ipam"
@@ -50,7 +51,7 @@ func static() plugin {
 	return plugin{
 		add:   func(_ context.Context, c call) (*current.Result, error) { return staticLease(c) },
 		check: func(_ context.Context, c call) error { return staticCheck(c) },
-		del:   parse, status: func(ctx context.Context, c call) error { return unavailable(parse(ctx, c)) },
+		del:   parse, status: func(ctx context.Context, c call) error { return cni.Unavailable(cannotAdd, parse(ctx, c)) },
 		gc: parse, since: oldest,
 	}
 }

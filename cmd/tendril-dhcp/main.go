@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -40,7 +39,7 @@ func main() {
 				res, err = allocate(c)
 			}
 			if err != nil {
-				return wire(err)
+				return cni.Answer(err)
 			}
 			return types.PrintResult(res, c.network.CNIVersion)
 		},
@@ -58,7 +57,7 @@ func verb(f func(call) error) func(*skel.CmdArgs) error {
 		if err == nil {
 			err = f(c)
 		}
-		return wire(err)
+		return cni.Answer(err)
 	}
 }
 
@@ -85,26 +84,10 @@ func (c call) text(key string) (string, error) {
 	return s, nil
 }
 
-// wire is the error object of the specification for err.
-func wire(err error) error {
-	var foreign *types.Error
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &foreign):
-		return foreign
-	}
-	return cni.Wire(err)
-}
-
-// codeUnavailable is the specification's answer of STATUS while ADD cannot be
-// served (section "STATUS").
-const codeUnavailable = 50
-
 func status(c call) error {
 	client, err := dial(c)
 	if err != nil {
-		return types.NewError(codeUnavailable, "ADD cannot be served", err.Error())
+		return cni.Unavailable("the DHCP daemon is not there", err)
 	}
 	return client.Close()
 }

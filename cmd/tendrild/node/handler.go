@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -35,7 +34,7 @@ func (h handler) Handle(ctx context.Context, call *rpc.Call) rpc.Reply {
 	out, err := h.serve(ctx, call)
 	if err != nil {
 		log.ErrorContext(ctx, "call refused", "args", call.Args, "took", time.Since(start), "error", err)
-		wire := wireOf(err)
+		wire := cni.Wire(err)
 		end(wire.Code)
 		return refuse(wire, confVersion(call.StdinData), call.ID)
 	}
@@ -143,15 +142,6 @@ func refuse(typed *types.Error, cniVersion, id string) rpc.Reply {
 		out = []byte(`{"code":999,"msg":"the error could not be encoded"}`)
 	}
 	return rpc.Reply{Stdout: out, ExitCode: 1}
-}
-
-// wireOf is the error object of the specification for err.
-func wireOf(err error) *types.Error {
-	var typed *types.Error
-	if !errors.As(err, &typed) || typed.Msg != err.Error() {
-		typed = cni.Wire(err)
-	}
-	return typed
 }
 
 // confVersion is the version in which the runtime wants its answer.
