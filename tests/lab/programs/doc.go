@@ -1,6 +1,6 @@
 // Package programs builds the programs of other projects that the lab runs, and the one tiny program
-// of its own: Kubernetes with etcd, containerd, the reference CNI plugins, Multus, the
-// network resources injector, and pause. Each is a Go
+// of its own: Kubernetes with etcd, containerd, the reference CNI plugins and Flannel's,
+// Multus, the network resources injector, and pause. Each is a Go
 // module of its own below this folder, whose go.mod and go.sum pin everything that goes into it; they
 // are apart from Tendril's go.mod so that nothing of theirs becomes a dependency of ours.
 //

@@ -72,6 +72,13 @@ func Plugins(ctx context.Context) (string, error) {
 	}.build(ctx)
 }
 
+// Flannel builds Flannel's CNI plugin, which delegates to one of Plugins, and returns its directory. It
+// is that of the reference plugins' v0.9.1, the last release with it: module proxies need not have the
+// repository that it moved to, and what it does for a pod is the same there.
+func Flannel(ctx context.Context) (string, error) {
+	return module{name: "flannel", packages: []string{"github.com/containernetworking/plugins/plugins/meta/flannel"}}.build(ctx)
+}
+
 // InjectorVersion is the release that the injector module requires.
 const InjectorVersion = "v1.9.0"
 
