@@ -1,6 +1,7 @@
 // Package host is the machine that the benchmarks measure on: a wire, pods'
 // network namespaces, the calls of a container runtime, and the daemons that
-// answer them. It lives inside of a lab (package lab).
+// answer them, with a control group each if so wanted. It lives inside of a lab
+// (package lab).
 //
 // Invariants:
 //

@@ -30,6 +30,8 @@ type Options struct {
 	Default []byte
 	// Plugins is CNI_PATH.
 	Plugins string
+	// Group is charged for the daemon; nil for none.
+	Group *Group
 }
 
 // StartTendril runs tendrild as on a host, and returns when it serves and has
@@ -42,7 +44,7 @@ func StartTendril(ctx context.Context, o Options) (*Tendril, error) {
 	if err := os.WriteFile(filepath.Join(confDir, "10-default.conflist"), o.Default, 0o644); err != nil {
 		return nil, err
 	}
-	process, err := Start(filepath.Join(o.Dir, "tendrild.log"), exec.Command(filepath.Join(o.Bin, "tendrild"), "--node-name="+o.Node, "--kubeconfig="+o.Kubeconfig,
+	process, err := o.Group.Start(filepath.Join(o.Dir, "tendrild.log"), exec.Command(filepath.Join(o.Bin, "tendrild"), "--node-name="+o.Node, "--kubeconfig="+o.Kubeconfig,
 		"--run-dir=/run/tendril", "--state-dir="+filepath.Join(o.Dir, "state"), "--kubelet-root="+filepath.Join(o.Dir, "kubelet"),
 		"--cni-bin-dir="+binDir, "--cni-conf-dir="+confDir))
 	if err != nil {

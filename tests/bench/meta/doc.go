@@ -1,6 +1,8 @@
 // Command meta measures Tendril beside Multus v4.3.0, thick, with the reference
 // plugins: what a container runtime waits for, what the node's processors do, how
-// often the API server is asked, and what the daemons take of memory.
+// often the API server is asked, and what the daemons take of memory: what of them is
+// resident, and what a control group is charged for each, where the machine has one
+// to give (root; either version).
 // docs/benchmarks.md says what the lines mean.
 //
 // Both stand on one machine, with one API server, the same definitions, and the

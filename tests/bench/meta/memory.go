@@ -30,8 +30,12 @@ func (s *stand) memory(ctx context.Context, n int) ([]contest.Fact, error) {
 		if err != nil {
 			return nil, err
 		}
+		charged, err := one.charged()
+		if err != nil {
+			return nil, err
+		}
 		facts = append(facts, contest.Fact{Name: fmt.Sprintf("memory of %s with %d pods of %d networks", one.name, n, burstNetworks),
-			Value: fmt.Sprintf("%s; they took %.1f s to start", value, took.Seconds())})
+			Value: fmt.Sprintf("%s; %s; they took %.1f s to start", value, charged, took.Seconds())})
 		if _, err := s.together(ctx, pods, (*sandbox).del); err != nil {
 			return nil, fmt.Errorf("%s: %w", one.name, err)
 		}

@@ -15,7 +15,6 @@ import (
 	clientapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/tendril-cni/tendril/tests/bench/host"
-	"github.com/tendril-cni/tendril/tests/meta/fault"
 )
 
 // side is one of the two, with a node of its own.
@@ -23,11 +22,11 @@ type side struct {
 	name    string
 	process *host.Process
 	caller  host.Caller
-	proxy   *fault.Proxy // nil when it is not counted
-	made    int          // pods so far, for their names
+	made    int // pods so far, for their names
+	counting
 }
 
-func (s *stand) startTendril(ctx context.Context, config *rest.Config) (*side, error) {
+func (s *stand) startTendril(ctx context.Context, config *rest.Config, around counting) (*side, error) {
 	dir := filepath.Join(s.dir, "tendril")
 	network, err := json.Marshal(map[string]any{"cniVersion": host.CNIVersion, "name": "tendril", "plugins": []any{bridge("tendril", "10.51.0.0/16")}})
 	if err != nil {
@@ -43,7 +42,7 @@ func (s *stand) startTendril(ctx context.Context, config *rest.Config) (*side, e
 	if err != nil {
 		return nil, err
 	}
-	t, err := host.StartTendril(ctx, host.Options{Bin: s.bin, Dir: dir, Kubeconfig: kubeconfig, Node: "tendril", Default: network, Plugins: s.plugins})
+	t, err := host.StartTendril(ctx, host.Options{Bin: s.bin, Dir: dir, Kubeconfig: kubeconfig, Node: "tendril", Default: network, Plugins: s.plugins, Group: around.group})
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +54,7 @@ const multusSocket = "/run/multus"
 
 // startMultus runs the daemon with what its manifest configures: the shim is
 // found in dir, the API server as from inside of a pod.
-func (s *stand) startMultus(ctx context.Context, config *rest.Config) (*side, error) {
+func (s *stand) startMultus(ctx context.Context, config *rest.Config, around counting) (*side, error) {
 	dir := filepath.Join(s.dir, "multus")
 	// No list: this release forgets the ranges of a list's IPAM before it deletes.
 	single := bridge("multus", "10.52.0.0/16")
@@ -88,7 +87,7 @@ func (s *stand) startMultus(ctx context.Context, config *rest.Config) (*side, er
 	}
 	cmd := exec.Command(filepath.Join(s.multus, "multus-daemon"), "-config", filepath.Join(s.dir, "daemon-config.json"))
 	cmd.Env = append(os.Environ(), "MULTUS_NODE_NAME=multus", "KUBERNETES_SERVICE_HOST="+server.Hostname(), "KUBERNETES_SERVICE_PORT="+server.Port())
-	p, err := host.Start(filepath.Join(s.dir, "multus.log"), cmd)
+	p, err := around.group.Start(filepath.Join(s.dir, "multus.log"), cmd)
 	if err != nil {
 		return nil, err
 	}

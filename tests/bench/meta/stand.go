@@ -15,7 +15,6 @@ import (
 	"github.com/tendril-cni/tendril/tests/bench/host"
 	"github.com/tendril-cni/tendril/tests/lab/kube"
 	"github.com/tendril-cni/tendril/tests/lab/programs"
-	"github.com/tendril-cni/tendril/tests/meta/fault"
 )
 
 // master is the link that every macvlan rides on: one end of a wire.
@@ -106,45 +105,36 @@ func bridge(name, subnet string) map[string]any {
 	return map[string]any{"type": "bridge", "bridge": "br-" + name, "ipam": hostLocal(subnet)}
 }
 
-// start starts both sides, anew if they run, and behind counting proxies if so
+// start starts both sides, anew if they run, with what counts around them if so
 // asked.
 func (s *stand) start(ctx context.Context, counted bool) error {
 	if err := s.stop(false); err != nil {
 		return err
 	}
-	for _, begin := range []func(context.Context, *rest.Config) (*side, error){s.startTendril, s.startMultus} {
-		config := rest.CopyConfig(s.admin)
-		var proxy *fault.Proxy
+	for _, begin := range []func(context.Context, *rest.Config, counting) (*side, error){s.startTendril, s.startMultus} {
+		config, around := rest.CopyConfig(s.admin), counting{}
 		if counted {
-			cert, key := s.api.ServingCert()
 			var err error
-			if proxy, err = fault.Start(fault.Options{Address: "127.0.0.1:0", Cert: cert, Key: key, Server: s.api.URL()}); err != nil {
+			if around, err = s.count(fmt.Sprintf("bench-%d", len(s.sides))); err != nil {
 				return err
 			}
-			config.Host = fmt.Sprintf("https://127.0.0.1:%d", proxy.Port())
+			config.Host = fmt.Sprintf("https://127.0.0.1:%d", around.proxy.Port())
 		}
-		one, err := begin(ctx, config)
+		one, err := begin(ctx, config, around)
 		if err != nil {
-			return errors.Join(err, closeProxy(proxy))
+			return errors.Join(err, around.close())
 		}
-		one.proxy = proxy
+		one.counting = around
 		s.sides = append(s.sides, one)
 	}
 	return nil
-}
-
-func closeProxy(p *fault.Proxy) error {
-	if p == nil {
-		return nil
-	}
-	return p.Close()
 }
 
 // stop ends both sides. tail asks for the ends of their logs as errors.
 func (s *stand) stop(tail bool) error {
 	var errs []error
 	for _, one := range s.sides {
-		errs = append(errs, one.process.Stop(tail), closeProxy(one.proxy))
+		errs = append(errs, one.process.Stop(tail), one.close())
 	}
 	s.sides = nil
 	return errors.Join(errs...)
