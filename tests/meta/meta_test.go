@@ -384,24 +384,31 @@ func (p *play) quiet() []fault.Call {
 	return calls
 }
 
+// faults starts a pod under each of them. They are deleted together: DEL asks the
+// API server nothing.
 func (p *play) faults(t *testing.T) {
 	annotation, status := p.load(t)
-	for name, f := range map[string]fault.Fault{
-		"slow":                  {Delay: 700 * time.Millisecond},
-		"conflict":              {Code: 409, Writes: true, Times: 3},
-		"too-many-requests":     {Code: 429, Writes: true, Times: 3},
-		"internal-error":        {Code: 500, Writes: true, Times: 3},
-		"commit-without-answer": {Drop: true, Writes: true, Times: 3},
+	var pods []string
+	for _, f := range []struct {
+		name  string
+		fault fault.Fault
+	}{
+		{"slow", fault.Fault{Delay: 700 * time.Millisecond}},
+		{"conflict", fault.Fault{Code: 409, Writes: true, Times: 3}},
+		{"too-many-requests", fault.Fault{Code: 429, Writes: true, Times: 3}},
+		{"internal-error", fault.Fault{Code: 500, Writes: true, Times: 3}},
+		{"commit-without-answer", fault.Fault{Drop: true, Writes: true, Times: 3}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			p.proxy.Set(f)
+		pods = append(pods, f.name)
+		t.Run(f.name, func(t *testing.T) {
+			p.proxy.Set(f.fault)
 			defer p.proxy.Set(fault.Fault{})
-			p.pod(t, name, networks, annotation)
-			p.must(t, p.PodReady(p.ctx, name))
-			p.has(t, name, status)
-			p.gone(t, name)
+			p.pod(t, f.name, networks, annotation)
+			p.must(t, p.PodReady(p.ctx, f.name))
+			p.has(t, f.name, status)
 		})
 	}
+	p.gone(t, pods...)
 }
 
 // away takes the API server from the daemon alone. Sandboxes of pods that are
@@ -411,12 +418,13 @@ func (p *play) away(t *testing.T) {
 	p.pod(t, "known", networks, annotation)
 	p.must(t, p.PodReady(p.ctx, "known"))
 	p.has(t, "known", status)
+	ip := p.kubectl(t, "get", "pod", "known", "-o", "jsonpath={.status.podIP}")
 	p.proxy.Set(fault.Fault{Away: true})
 	defer p.proxy.Set(fault.Fault{})
-	ip := p.kubectl(t, "get", "pod", "known", "-o", "jsonpath={.status.podIP}")
 	// The kubelet makes a new sandbox for the pod: an ADD without an API server.
 	_, err := p.Script(p.ctx, 1, "pkill -n -x pause")
 	p.must(t, err)
+	p.pod(t, "unknown", networks, annotation)
 	p.must(t, p.Await(p.ctx, "the new sandbox of the pod", func(ctx context.Context) (string, bool, error) {
 		now, err := p.Kubectl(ctx, "get", "pod", "known", "-o", `jsonpath={.status.podIP} {.status.conditions[?(@.type=="Ready")].status}`)
 		return now, err == nil && now != ip+" True" && strings.HasSuffix(now, " True"), err
@@ -424,7 +432,6 @@ func (p *play) away(t *testing.T) {
 	if out := p.kubectl(t, "exec", "known", "--", "ip", "-o", "link"); !strings.Contains(out, "net8") {
 		t.Errorf("the new sandbox has\n%s, want net1 to net8", out)
 	}
-	p.pod(t, "unknown", networks, annotation)
 	p.refused(t, "unknown", "wait for pod default/unknown")
 	if phase := p.kubectl(t, "get", "pod", "unknown", "-o", "jsonpath={.status.phase}{.status.podIP}"); phase != "Pending" {
 		t.Errorf("the pod that the daemon cannot know is %q, want Pending and no address", phase)

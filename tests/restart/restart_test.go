@@ -169,23 +169,26 @@ func (p *play) back(t *testing.T) {
 func (p *play) ready(t *testing.T) { t.Helper(); p.Ready(t) }
 
 // spooled deletes pods while no daemon runs: they go, and what they had is given
-// back when the daemon is there again.
+// back when the daemon is there again. A pod that stays and loses an interface
+// meanwhile has it again then.
 func (p *play) spooled(t *testing.T) {
 	p.must(t, p.Apply(p.ctx, pod("one", "fast,storage", true)))
 	p.must(t, p.Apply(p.ctx, pod("two", "storage,signal", false)))
-	p.must(t, p.PodReady(p.ctx, "one", "two"))
+	p.must(t, p.Apply(p.ctx, pod("keeper", "storage@lost0", false)))
+	p.must(t, p.PodReady(p.ctx, "one", "two", "keeper"))
 	p.away(t)
 	p.must(t, p.PodGone(p.ctx, "one", "two"))
-	waiting, err := p.Script(p.ctx, 1, "ls /var/lib/tendril/spool | wc -l")
-	p.must(t, err)
-	if n := strings.TrimSpace(waiting); n != "2" {
+	if n := p.Shell(t, 1, "ls /var/lib/tendril/spool | wc -l"); n != "2" {
 		t.Errorf("%s DELs are spooled, want 2", n)
 	}
+	if from := p.Shell(t, 1, "for n in $(ls /run/netns); do ip -n $n link del lost0 2>/dev/null && echo $n || true; done"); len(strings.Fields(from)) != 1 {
+		t.Errorf("the interface was taken from the namespaces %q, want one", from)
+	}
 	p.back(t)
-	p.must(t, p.AwaitWorlds(p.ctx, p.before))
-	waiting, err = p.Script(p.ctx, 1, "ls /var/lib/tendril/spool | wc -l")
-	p.must(t, err)
-	if n := strings.TrimSpace(waiting); n != "0" {
+	p.has(t, "keeper", "eth0 lost0")
+	p.events(t, "InterfaceMissing", "keeper: interface lost0 of network default/storage was lost; it is made anew")
+	p.gone(t, "keeper")
+	if n := p.Shell(t, 1, "ls /var/lib/tendril/spool | wc -l"); n != "0" {
 		t.Errorf("%s DELs are still spooled", n)
 	}
 }
