@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"helm.sh/helm/v3/pkg/lint"
 	"helm.sh/helm/v3/pkg/lint/support"
 	appsv1 "k8s.io/api/apps/v1"
@@ -205,6 +206,7 @@ func TestEveryValueHasAnEffect(t *testing.T) {
 	context := map[string]string{
 		"node.force":                     "{node: {uninstall: true}}",
 		"metrics.serviceMonitor":         "{metrics: {expose: true}}",
+		"metrics.labels":                 "{metrics: {rules: true}}",
 		"webhook.certificate.secretName": "{webhook: {certificate: {mode: secret}}}",
 		"webhook.certificate.caBundle":   "{webhook: {certificate: {mode: secret}}}",
 		"webhook.certificate.issuerRef":  "{webhook: {certificate: {mode: certManager}}}",
@@ -321,6 +323,52 @@ func TestInvariant10PodsOfTheChart(t *testing.T) {
 	if len(controller.Volumes) > 0 || controller.HostNetwork || !*controller.SecurityContext.RunAsNonRoot || *c.AllowPrivilegeEscalation ||
 		!*c.ReadOnlyRootFilesystem || fmt.Sprint(c.Capabilities.Drop) != "[ALL]" {
 		t.Errorf("the controller is not restricted: %+v %+v", controller.SecurityContext, c)
+	}
+}
+
+// TestMonitoringIsThatOfTheRepository: what an operator or a sidecar reads are the
+// alerts and the dashboard that tests/observability has tested, and nothing of it
+// is there unasked.
+func TestMonitoringIsThatOfTheRepository(t *testing.T) {
+	for _, o := range render(t, "{}") {
+		if strings.Contains(o.GetAPIVersion(), "monitoring.coreos.com") || o.GetName() == "tendril-dashboard" {
+			t.Errorf("%s %s is there unasked", o.GetKind(), o.GetName())
+		}
+	}
+	all := render(t, "metrics: {expose: true, serviceMonitor: true, rules: true, dashboard: true, labels: {release: monitoring}}")
+	rule := find[unstructured.Unstructured](t, all, "PrometheusRule", "tendril")
+	dashboard := find[corev1.ConfigMap](t, all, "ConfigMap", "tendril-dashboard")
+	monitor := find[unstructured.Unstructured](t, all, "ServiceMonitor", "tendril")
+	if rule == nil || dashboard == nil || monitor == nil {
+		t.Fatalf("want a rule, a dashboard and a monitor: %v %v %v", rule, dashboard, monitor)
+	}
+	alerts, err := os.ReadFile(filepath.Join(root, "deployment", "alerts", "tendril.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(values(t, string(alerts)), rule.Object["spec"]); d != "" {
+		t.Errorf("the rule is not the tested one (-want +got):\n%s", d)
+	}
+	pictured, err := os.ReadFile(filepath.Join(root, "deployment", "grafana", "tendril.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.TrimSpace(dashboard.Data["tendril.json"]) != strings.TrimSpace(string(pictured)) || dashboard.Labels["grafana_dashboard"] != "1" {
+		t.Errorf("the dashboard is not that of the repository, or has no label for the sidecar: %v", dashboard.Labels)
+	}
+	for _, o := range []map[string]string{rule.GetLabels(), dashboard.Labels, monitor.GetLabels()} {
+		if o["release"] != "monitoring" || o["app.kubernetes.io/part-of"] != "tendril" {
+			t.Errorf("labels %v, want those of the values and ours", o)
+		}
+	}
+	scraped := 0
+	for _, o := range all {
+		if o.GetKind() == "Service" && o.GetLabels()["app.kubernetes.io/part-of"] == "tendril" && strings.HasSuffix(o.GetName(), "-metrics") {
+			scraped++
+		}
+	}
+	if scraped != 2 {
+		t.Errorf("%d Services to be scraped, want the daemon's and the controller's", scraped)
 	}
 }
 

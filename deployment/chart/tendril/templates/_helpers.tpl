@@ -30,6 +30,11 @@ kubelet: {{ .Values.paths.kubelet | default $preset.kubelet }}
 {app.kubernetes.io/name: tendril-controller, app.kubernetes.io/part-of: tendril}
 {{- end -}}
 
+{{/* Labels by which others find what is to be monitored: ours, and the values'. */}}
+{{- define "tendril.monitoring.labels" -}}
+{{ merge (dict "app.kubernetes.io/part-of" "tendril") .Values.metrics.labels | toJson }}
+{{- end -}}
+
 {{/* Where the API server is, for a container that talks to it. */}}
 {{- define "tendril.apiServer" -}}
 {{- if .Values.apiServer.host }}
