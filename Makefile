@@ -25,10 +25,11 @@ build: ## every program into bin/
 	@for k in $(KINDS); do ln -sf ../tendril-cni $(BIN)/cni/$$k; done
 	@ln -sf ../tendril-dhcp $(BIN)/cni/dhcp
 
-lint: ## gofmt, go vet, staticcheck (pinned as a Go tool)
+lint: ## gofmt, go vet, staticcheck (pinned as a Go tool); kubectl-tendril for other systems
 	@test -z "$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go'))" || { gofmt -d $$(git ls-files --cached --others --exclude-standard '*.go'); exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags lab,cluster ./...
+	@for os in darwin windows; do CGO_ENABLED=0 GOOS=$$os $(GO) vet -trimpath ./cmd/kubectl-tendril || exit 1; done
 	$(GO) tool staticcheck ./...
 
 test: ## every tier: lint, unit + kernel, lab, cluster

@@ -30,20 +30,13 @@ It exits with 1 when a check fails.`,
 	}
 	out, only := t.output(cmd), t.nodesFlag(cmd)
 	all := cmd.Flags().Bool("all", false, "show what is well, too")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := out.check(); err != nil {
-			return err
-		}
-		f, err := t.fleet()
-		if err != nil {
-			return err
-		}
-		checks, err := t.checks(cmd.Context(), f, *only)
+	out.run(cmd, func(ctx context.Context, f *fleet.Fleet, _ []string) error {
+		checks, err := t.checks(ctx, f, *only)
 		if err != nil {
 			return err
 		}
 		return t.printChecks(out, checks, *all)
-	}
+	})
 	return cmd
 }
 

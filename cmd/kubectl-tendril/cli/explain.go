@@ -34,21 +34,17 @@ It exits with 0 when the pod has its networks, and with 1 when it has not.`,
 		ValidArgsFunction: t.completePods,
 	}
 	out := t.output(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := out.check(); err != nil {
-			return err
-		}
-		f, err := t.fleet()
-		if err != nil {
-			return err
-		}
+	out.run(cmd, func(ctx context.Context, f *fleet.Fleet, args []string) error {
 		name := strings.TrimPrefix(strings.TrimPrefix(args[0], "pods/"), "pod/")
-		facts, err := t.factsOf(cmd.Context(), f, t.namespace(), name)
+		if strings.Contains(name, "/") {
+			return misused("%q is not allowed; allowed: the name of a pod, or pod/<name>", args[0])
+		}
+		facts, err := t.factsOf(ctx, f, t.namespace(), name)
 		if err != nil {
 			return err
 		}
 		return t.printReport(out, explain.Pod(facts))
-	}
+	})
 	return cmd
 }
 

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -33,24 +35,37 @@ quarantine.`,
 	out := t.output(cmd)
 	cmd.Flags().BoolVar(&holders, "holders", false, "list each address with its pod, interface and node")
 	cmd.Flags().StringVar(&only, "network", "", "only this network, as namespace/name")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := out.check(); err != nil {
-			return err
-		}
-		f, err := t.fleet()
+	out.run(cmd, func(ctx context.Context, f *fleet.Fleet, _ []string) error {
+		facts, err := t.addressFacts(ctx, f)
 		if err != nil {
 			return err
 		}
-		facts, err := t.addressFacts(cmd.Context(), f)
-		if err != nil {
+		if err := hasNetwork(facts, only); err != nil {
 			return err
 		}
 		if holders {
 			return printHolders(out, facts, only)
 		}
 		return printCounts(out, facts, only)
-	}
+	})
 	return cmd
+}
+
+// hasNetwork refuses the name of a network that neither has addresses to give nor
+// gave any.
+func hasNetwork(facts addresses.Facts, name string) error {
+	all := map[string]bool{}
+	for _, r := range addresses.Count(facts) {
+		all[r.Network] = true
+	}
+	for _, h := range addresses.Holders(facts) {
+		all[h.Network] = true
+	}
+	delete(all, "") // addresses of no network
+	if name == "" || all[name] {
+		return nil
+	}
+	return misused("--network: value %q is not allowed; allowed: %s", name, strings.Join(slices.Sorted(maps.Keys(all)), ", "))
 }
 
 func printCounts(out *output, facts addresses.Facts, only string) error {

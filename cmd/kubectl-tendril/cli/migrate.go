@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/restmapper"
 	"sigs.k8s.io/yaml"
@@ -54,6 +56,9 @@ nothing is applied then.`,
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := out.check(); err != nil {
 			return err
+		}
+		if wrong := validation.IsDNS1123Subdomain(m.prefix); len(wrong) > 0 {
+			return misused("--resource-prefix: value %q is not allowed; allowed: what stands before the slash of a resource name: %s", m.prefix, strings.Join(wrong, "; "))
 		}
 		sources, err := t.sources(cmd.Context(), m)
 		if err != nil {

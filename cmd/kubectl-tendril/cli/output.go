@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/printers"
+
+	"github.com/tendril-cni/tendril/cmd/kubectl-tendril/fleet"
 )
 
 // apiVersion is that of structured answers. They are no objects of the cluster;
@@ -36,6 +39,21 @@ func (t *tool) output(cmd *cobra.Command) *output {
 	cmd.Flags().BoolVar(&o.noHeaders, "no-headers", false, "leave a table's header out")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"wide", "json", "yaml", "jsonpath=", "go-template=", "custom-columns="}, cobra.ShellCompDirectiveNoFileComp))
 	return o
+}
+
+// run makes run what a verb does, with the cluster that the flags name. An output
+// format that there is not is refused before the cluster is asked for anything.
+func (o *output) run(cmd *cobra.Command, run func(ctx context.Context, f *fleet.Fleet, args []string) error) {
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := o.check(); err != nil {
+			return err
+		}
+		f, err := o.tool.fleet()
+		if err != nil {
+			return err
+		}
+		return run(cmd.Context(), f, args)
+	}
 }
 
 // table is rows under columns.

@@ -52,15 +52,8 @@ whether injection is there. It exits with 1 when a daemon is not ready or a poli
 is not applied.`,
 	}
 	out := t.output(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := out.check(); err != nil {
-			return err
-		}
-		f, err := t.fleet()
-		if err != nil {
-			return err
-		}
-		s, err := t.look(cmd.Context(), f)
+	out.run(cmd, func(ctx context.Context, f *fleet.Fleet, _ []string) error {
+		s, err := t.look(ctx, f)
 		if err != nil {
 			return err
 		}
@@ -72,7 +65,7 @@ is not applied.`,
 			err = exit{Bad, nil}
 		}
 		return err
-	}
+	})
 	return cmd
 }
 

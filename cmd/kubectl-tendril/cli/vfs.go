@@ -19,6 +19,9 @@ import (
 // unseen is the state of a VF whose daemon cannot be asked.
 const unseen = "unknown"
 
+// states are all that a VF can be in.
+var states = []string{inspect.Free, inspect.Used, inspect.Unfit, inspect.Quarantined, inspect.HostOwned, unseen}
+
 // nodeVF is one VF with its node.
 type nodeVF struct {
 	Node string `json:"node"`
@@ -35,16 +38,16 @@ unfit, in quarantine (not at its baseline after its last pod) or the host's; wit
 NodeVFState tells, and the states are unknown.`,
 	}
 	out, only := t.output(cmd), t.nodesFlag(cmd)
-	cmd.Flags().StringVar(&state, "state", "", "only VFs in this state: free, used, unfit, quarantine, host, unknown")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := out.check(); err != nil {
-			return err
+	cmd.Flags().StringVar(&state, "state", "", "only VFs in this state: "+strings.Join(states, ", "))
+	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(states, cobra.ShellCompDirectiveNoFileComp))
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Flags().Changed("state") && !slices.Contains(states, state) {
+			return misused("--state: value %q is not allowed; allowed: %s", state, strings.Join(states, ", "))
 		}
-		f, err := t.fleet()
-		if err != nil {
-			return err
-		}
-		all, err := t.allVFs(cmd.Context(), f, *only)
+		return nil
+	}
+	out.run(cmd, func(ctx context.Context, f *fleet.Fleet, _ []string) error {
+		all, err := t.allVFs(ctx, f, *only)
 		if err != nil {
 			return err
 		}
@@ -56,7 +59,7 @@ NodeVFState tells, and the states are unknown.`,
 			tab.add(v.Node, v.PF, v.Index, v.Address, number(v.NUMANode, -1), v.Driver, v.MAC, number(v.VLAN, 0), v.State, v.Pod, v.Interface, v.Network, v.Resource, v.Policy, v.Why)
 		}
 		return out.print("VFList", map[string]any{"items": orEmpty(all)}, tab)
-	}
+	})
 	return cmd
 }
 

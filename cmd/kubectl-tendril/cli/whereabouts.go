@@ -99,6 +99,9 @@ func (t *tool) importAddresses(ctx context.Context, f *fleet.Fleet, namespace st
 		return string(pod.UID), nil
 	}
 	found, err := whereabouts.Import(ctx, blocks, uid, pools, apply)
+	if len(found) == 0 && err == nil {
+		t.warn("whereabouts has given no address in namespace %s", namespace)
+	}
 	for _, one := range found {
 		word := string(one.State)
 		if one.State == whereabouts.Imported && !apply {
