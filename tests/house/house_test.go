@@ -190,15 +190,15 @@ func TestInvariantsNameTestsThatExist(t *testing.T) {
 	}
 }
 
-// testNames returns the names of all test functions, and of the scenes that the
-// cluster tests run as sub-tests.
+// testNames returns the names of all test functions, of the scenes that the cluster
+// tests run as sub-tests, and of what package suite asks in every suite.
 func testNames(t *testing.T) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}
-	pattern := regexp.MustCompile(`func (Test\w+)\(|\{(?:Name: )?"(Invariant\w+)",`)
+	pattern := regexp.MustCompile(`func (Test\w+)\(|\{(?:Name: )?"(Invariant\w+)",|func \(s \*Suite\) (Invariant\w+)\(`)
 	for dir, files := range packages(t) {
 		for file := range files {
-			if !strings.HasSuffix(file, "_test.go") {
+			if !strings.HasSuffix(file, "_test.go") && dir != "tests/stage/suite" {
 				continue
 			}
 			text, err := os.ReadFile(filepath.Join(root(t), dir, file))
@@ -206,7 +206,7 @@ func testNames(t *testing.T) map[string]bool {
 				t.Fatal(err)
 			}
 			for _, m := range pattern.FindAllStringSubmatch(string(text), -1) {
-				names[m[1]+m[2]] = true
+				names[m[1]+m[2]+m[3]] = true
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,7 +40,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	api, err := lab.Start(t.Context(), lab.Options{CRDs: []string{}})
+	api, err := lab.Start(t.Context(), lab.Options{CRDs: []string{}, Audit: "system:serviceaccounts:" + namespace})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,6 +119,12 @@ var (
 	policies   = schema.GroupVersionResource{Group: "tendril.dev", Version: "v1alpha1", Resource: "vfpolicies"}
 	blocks     = schema.GroupVersionResource{Group: "tendril.dev", Version: "v1alpha1", Resource: "addressblocks"}
 	networks   = schema.GroupVersionResource{Group: "k8s.cni.cncf.io", Version: "v1", Resource: "network-attachment-definitions"}
+	claims     = schema.GroupVersionResource{Group: "k8s.cni.cncf.io", Version: "v1alpha1", Resource: "ipamclaims"}
+	namespaces = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
+	roles      = schema.GroupVersionResource{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterroles"}
+	bindings   = schema.GroupVersionResource{Group: "rbac.authorization.k8s.io", Version: "v1", Resource: "clusterrolebindings"}
+	webhooks   = schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "mutatingwebhookconfigurations"}
+	bounds     = schema.GroupVersionResource{Group: "admissionregistration.k8s.io", Version: "v1", Resource: "validatingadmissionpolicies"}
 	daemonSets = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "daemonsets"}
 )
 
@@ -184,9 +191,9 @@ func slots(owners ...string) call {
 	}
 }
 
-func get(r schema.GroupVersionResource, ns, name string) call {
+func get(r schema.GroupVersionResource, ns, name string, sub ...string) call {
 	return func(ctx context.Context, c dynamic.Interface) error {
-		_, err := c.Resource(r).Namespace(ns).Get(ctx, name, metav1.GetOptions{})
+		_, err := c.Resource(r).Namespace(ns).Get(ctx, name, metav1.GetOptions{}, sub...)
 		return err
 	}
 }
@@ -267,6 +274,22 @@ var forbidden = []struct {
 	{"make a network", create(networks, "default", "NetworkAttachmentDefinition", "n"), ""},
 	{"make a token", create(accounts, namespace, "TokenRequest", "tendrild", "token"), ""},
 	{"change the daemon", patch(daemonSets, namespace, "tendrild", `{"spec":{}}`), ""},
+	{"read a secret of another namespace", get(secrets, "default", "s"), ""},
+	{"write a secret", patch(secrets, namespace, "tendril-webhook-cert", `{"data":null}`), ""},
+	{"read a pod's log", get(pods, "default", "tenant-node2", "log"), ""},
+	{"run a command in another pod", create(pods, "default", "PodExecOptions", "tenant-node2", "exec"), ""},
+	{"evict a pod", create(pods, "default", "Eviction", "tenant-node2", "eviction"), ""},
+	{"place a pod", create(pods, "default", "Binding", "tenant-nowhere", "binding"), ""},
+	{"change a network", patch(networks, "default", "n", `{"spec":{"config":"{}"}}`), ""},
+	{"delete a network", remove(networks, "default", "n"), ""},
+	{"delete a block of addresses", remove(blocks, "", "b"), ""},
+	{"delete a claim of an address", remove(claims, "default", "c"), ""},
+	{"change a policy of VFs", patch(policies, "", "p", `{"spec":{}}`), ""},
+	{"give itself rights", create(bindings, "", "ClusterRoleBinding", "b"), ""},
+	{"widen its role", patch(roles, "", "tendrild", `{"rules":[]}`), ""},
+	{"turn admission off", remove(webhooks, "", "tendril"), ""},
+	{"lift what binds it to its node", remove(bounds, "", "node.tendril.dev"), ""},
+	{"see namespaces", list(namespaces, ""), ""},
 }
 
 // TestInvariant10NodeChangesItsOwnAlone: a node that was broken into must not
@@ -316,6 +339,29 @@ func TestInvariant10NodeChangesItsOwnAlone(t *testing.T) {
 	} {
 		refused(t, what+" with a token of no pod", c(t.Context(), unbound), "B001")
 	}
+}
+
+// TestInvariant10DenialsAreSeen: what the cluster suites look for at their end is
+// there for RBAC's denials and for those of the admission policies.
+func TestInvariant10DenialsAreSeen(t *testing.T) {
+	w := newWorld(t)
+	own := w.token("node1")
+	w.awaitPolicy(own)
+	before := w.denied()
+	for _, c := range []call{get(nodes, "", "node1"), list(secrets, ""), ops(nodes, "node1", otherTaint)} {
+		_ = c(t.Context(), own)
+	}
+	got := w.denied()[len(before):]
+	if len(got) != 2 || !strings.Contains(got[0].String(), "tendrild: list secrets -> 403") || !strings.Contains(got[1].String(), "patch nodes node1 -> 422") {
+		t.Errorf("denied: %v; want the list of secrets and the taint", got)
+	}
+}
+
+func (w *world) denied() []lab.Request {
+	w.Helper()
+	all, err := w.api.Audited()
+	w.must(err)
+	return slices.DeleteFunc(all, func(r lab.Request) bool { return !r.Denied() })
 }
 
 // awaitPolicy waits until the API server has read the policy.

@@ -23,6 +23,9 @@ metadata: {name: tendril-apiserver, namespace: tendril-system}
 data: {KUBERNETES_SERVICE_HOST: "10.77.0.1", KUBERNETES_SERVICE_PORT: "6443"}
 `
 
+// accounts is the group of the service accounts of Tendril's own namespace.
+const accounts = "system:serviceaccounts:tendril-system"
+
 // Stage is a cluster with Tendril on it.
 type Stage struct {
 	*cluster.Cluster
@@ -57,7 +60,7 @@ func Up(ctx context.Context, o Options) (*Stage, error) {
 		return nil, fmt.Errorf("find image (run make image first): %w", err)
 	}
 	c, err := cluster.Start(ctx, cluster.Options{
-		Nodes: o.Nodes, Images: []string{image}, Kubelet: o.Kubelet,
+		Nodes: o.Nodes, Images: []string{image}, Kubelet: o.Kubelet, Audit: accounts,
 		Progress: func(what string) { s.say("%s", what) },
 	})
 	if err != nil {

@@ -99,7 +99,7 @@ func (c *Cluster) startAPI(ctx context.Context) (*kube.API, error) {
 	}
 	api, err := kube.Start(ctx, kube.Options{
 		Dir: c.options.Dir, Address: hostAddress, Port: apiPort,
-		Nodes: names, CRDs: c.options.CRDs, Controllers: true,
+		Nodes: names, CRDs: c.options.CRDs, Controllers: true, Audit: c.options.Audit,
 	})
 	if err == nil {
 		c.options.say("control plane is ready")

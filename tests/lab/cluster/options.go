@@ -19,8 +19,9 @@ type Options struct {
 	// Kubelet replaces top-level fields of the kubelets' configuration, for example
 	// {"cpuManagerPolicy": "static", "reservedSystemCPUs": "0"}.
 	Kubelet map[string]any
-	// CRDs are as in kube.Options.
-	CRDs []string
+	// CRDs and Audit are as in kube.Options.
+	CRDs  []string
+	Audit string
 	// Images are archives whose images every node has from its start.
 	Images []string
 	// Progress, if set, is told in a few words what has been reached. Several goroutines call it.

@@ -56,7 +56,7 @@ func (a *API) start(ctx context.Context) (err error) {
 	if err := writeUsers(a.dir, users(a.options.Nodes), a.URL(), ca); err != nil {
 		return err
 	}
-	if err := a.linkKubectl(); err != nil {
+	if err := errors.Join(a.linkKubectl(), a.writeAuditPolicy()); err != nil {
 		return err
 	}
 	if a.etcd, err = a.launch("etcd", etcdFlags()...); err != nil {

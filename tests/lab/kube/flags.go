@@ -47,7 +47,7 @@ func (a *API) serverFlags() []string {
 		// endpoints, which the controllers keep.
 		flags = append(flags, "--enable-aggregator-routing")
 	}
-	return flags
+	return append(flags, a.options.auditFlags()...)
 }
 
 func controllerFlags(kubeconfig string) []string {

@@ -43,7 +43,7 @@ func network(name string, config any) *unstructured.Unstructured {
 // One API server does for all of it: starting one is most of the time.
 func TestAPI(t *testing.T) {
 	ctx := t.Context()
-	api, err := kube.Start(ctx, kube.Options{Nodes: []string{"node1"}})
+	api, err := kube.Start(ctx, kube.Options{Nodes: []string{"node1"}, Audit: "system:nodes"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,6 +72,11 @@ func TestAPI(t *testing.T) {
 		_, err := networks(t, api, "node1").Create(ctx, network("node", "{}"), metav1.CreateOptions{})
 		if !apierrors.IsForbidden(err) {
 			t.Errorf("got %v", err)
+		}
+		got, err := api.Audited()
+		if err != nil || len(got) != 1 || !got[0].Denied() ||
+			!strings.HasPrefix(got[0].String(), "system:node:node1: create network-attachment-definitions.k8s.cni.cncf.io default -> 403") {
+			t.Errorf("written down: %v, %v; want that request, and none of the administrator's", got, err)
 		}
 	})
 	t.Run("kubectl", func(t *testing.T) {

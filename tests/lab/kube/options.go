@@ -26,6 +26,8 @@ type Options struct {
 	// Controllers also runs the controller manager and the scheduler. Without them nothing makes the
 	// service account that admission wants for each pod, so that check is then off.
 	Controllers bool
+	// Audit is a group of users whose requests [API.Audited] tells; empty for none.
+	Audit string
 }
 
 // loopback is the address of an API server that no other machine needs to reach.

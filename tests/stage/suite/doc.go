@@ -17,6 +17,8 @@
 //     the nodes were then, and Gone wants them so again.
 //  2. A scene that failed is followed by what the cluster has to say. Scenes goes
 //     on after it, Acts does not.
+//  3. Until the stage closes, Tendril's service accounts asked the API server for
+//     nothing that they may not.
 //
 // A Suite belongs to the goroutine of its test.
 package suite

@@ -52,6 +52,7 @@ func Open(t *testing.T, o stage.Options) *Suite {
 			t.Errorf("close stage: %v", err)
 		}
 	})
+	t.Cleanup(func() { s.Invariant10NothingDenied(t) })
 	s.Remember(t)
 	return s
 }
