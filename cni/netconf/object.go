@@ -34,8 +34,16 @@ func openObject(path string, data []byte) *object {
 		o.err = refusal.New("", path, shown(data), "a JSON object")
 		return o
 	}
-	if err := json.Unmarshal(data, &raws{o.fields}); err != nil {
+	var given map[string]json.RawMessage
+	if err := json.Unmarshal(data, &given); err != nil {
 		o.err = syntaxRefusal(path, data, err)
+	}
+	for key, v := range given {
+		o.fields[strings.ToLower(key)] = v
+	}
+	if len(o.fields) < len(given) && o.err == nil {
+		// Rare, and several times the work.
+		o.err = json.Unmarshal(data, &raws{o.fields})
 	}
 	return o
 }

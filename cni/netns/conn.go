@@ -15,8 +15,22 @@ type Conn struct {
 	// ns is the namespace, nil for the daemon's own. It is the caller's.
 	ns *os.File
 
-	// mu makes one exchange of one caller: it guards fd and seq.
-	mu  sync.Mutex
+	// mu makes one exchange of one caller: it guards the rest.
+	mu sync.Mutex
+	// fd is -1 once the Conn is closed.
+	fd int
+	// seq is the number of the last message sent.
+	seq uint32
+	// broken says that an exchange ended without its answers.
+	broken bool
+}
+
+// spare keeps sockets of the daemon's own namespace between their uses, because
+// every attachment asks the host a few short questions, each on a Conn of its own.
+var spare = make(chan socket, 4)
+
+// socket is what of a closed Conn can be used again.
+type socket struct {
 	fd  int
 	seq uint32
 }
@@ -33,8 +47,16 @@ const receiveBuffer = 32 << 10
 var buffers = sync.Pool{New: func() any { return new([receiveBuffer]byte) }}
 
 // Dial opens a socket in ns, or in the daemon's own namespace when ns is nil. ns
-// stays the caller's and must be open for as long as the Conn is used.
+// stays the caller's and must be open for as long as the Conn is used. A socket of
+// the daemon's own may have served another Conn before, which is closed.
 func Dial(ns *os.File) (*Conn, error) {
+	if ns == nil {
+		select {
+		case s := <-spare:
+			return &Conn{fd: s.fd, seq: s.seq}, nil
+		default:
+		}
+	}
 	c := &Conn{ns: ns, fd: -1}
 	err := Do(ns, func() (err error) {
 		c.fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
@@ -49,12 +71,13 @@ func Dial(ns *os.File) (*Conn, error) {
 		unix.SetsockoptInt(c.fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1),
 		unix.SetsockoptTimeval(c.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &answerTimeout))
 	if err != nil {
+		c.broken = true
 		return nil, errors.Join(fmt.Errorf("set up netlink socket: %w", err), c.Close())
 	}
 	return c, nil
 }
 
-// Close closes the socket. Closing twice is fine.
+// Close ends the use of the socket. Closing twice is fine.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -63,6 +86,13 @@ func (c *Conn) Close() error {
 		return nil
 	}
 	c.fd = -1
+	if c.ns == nil && !c.broken {
+		select {
+		case spare <- socket{fd, c.seq}:
+			return nil
+		default:
+		}
+	}
 	return os.NewSyscallError("close", unix.Close(fd))
 }
 
@@ -78,6 +108,7 @@ func (c *Conn) exchange(b *batch) error {
 		c.seq++
 		order.PutUint32(b.buf[o.at+8:], c.seq)
 	}
+	c.broken = true // until the last answer is in
 	if err := c.send(b.buf); err != nil {
 		return fmt.Errorf("send to the kernel: %w", err)
 	}
@@ -90,6 +121,7 @@ func (c *Conn) exchange(b *batch) error {
 		}
 		left -= answers(data, b.ops, first)
 	}
+	c.broken = false
 	return nil
 }
 

@@ -23,5 +23,6 @@
 //
 // All functions may be called concurrently. A Conn may be shared, and its calls
 // are then served one after the other; a Conn for each caller costs a few
-// microseconds and is the usual way.
+// microseconds and is the usual way. Up to four sockets of the daemon's own
+// namespace outlive their Conn and serve the next one.
 package netns

@@ -554,3 +554,39 @@ func TestMarkFitsTheKernel(t *testing.T) {
 		marks[m] = true
 	}
 }
+
+// TestSocketsOfTheHostAreUsedAgain: by one Conn at a time, also when another is
+// closed twice.
+func TestSocketsOfTheHostAreUsedAgain(t *testing.T) {
+	first, err := netns.Dial(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := first.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := first.LinkByIndex(1); !errors.Is(err, unix.EBADF) {
+		t.Errorf("a closed one answers: %v", err)
+	}
+	var g sync.WaitGroup
+	for range 16 {
+		g.Go(func() {
+			for range 50 {
+				c, err := netns.Dial(nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if l, err := c.LinkByIndex(1); err != nil || l.Name != "lo" {
+					t.Errorf("%s, %v", l.Name, err)
+				}
+				_, _ = c.LinkByName("nosuch0")
+				_ = c.Close()
+				_ = c.Close()
+			}
+		})
+	}
+	g.Wait()
+}
