@@ -64,6 +64,23 @@ func TestEveryFieldOfANetworkIsDocumented(t *testing.T) {
 	tabled(t, doc, "dhcp", lease)
 }
 
+// inner are the keys that a parser reads inside of its fields.
+var inner = map[string][]string{"sriov": {"bandwidth"}, "bridge": {"id", "mac", "maxID", "minID"}, "bond": {"name"}}
+
+// A field that is read and not known would be called a mistake in a definition
+// that is right.
+func TestFieldsOfAPluginAreKnown(t *testing.T) {
+	fields := fieldsRead(t)
+	for kind, read := range kinds {
+		want := slices.DeleteFunc(fields(read), func(f string) bool { return slices.Contains(everywhere, f) || slices.Contains(inner[kind], f) })
+		got := netconf.Fields(kind)
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: cni/netconf knows the fields\n%v, and the parser reads\n%v", kind, got, want)
+		}
+	}
+}
+
 // An example that is refused is worse than none.
 func TestExamplesOfNetworksAreTaken(t *testing.T) {
 	blocks := regexp.MustCompile(`(?m)(?:^    .*\n)+`)

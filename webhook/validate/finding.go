@@ -34,6 +34,7 @@ const (
 	IdleCapability   = "N012" // capability that nothing in the chain can honour
 	NameTwice        = "N013" // one network name for two different networks
 	ChangedInUse     = "N014" // a change that running pods do not see
+	NoEffect         = "N015" // field that nothing reads, or that does nothing here
 	BadAnnotation    = "P001" // networks annotation that does not parse
 	NoDefinition     = "P002" // definition absent, or out of bounds
 	BadInterface     = "P003" // interface name

@@ -48,6 +48,7 @@ func Network(d *nad.NetworkAttachmentDefinition, f Facts) []Finding {
 	}
 	l.device(d, n, f)
 	l.capabilities(n, config)
+	l.unread(n, config)
 	s := summarize(d, n)
 	l.overlaps(s, f)
 	l.nameTwice(s, f)

@@ -186,7 +186,8 @@ func TestNetworkAmongOthers(t *testing.T) {
 		{definition("n", `{"type":"macvlan","master":"eth0v"}`), []string{"warn N011 spec.config.master"}},
 		{definition("n", `{"type":"macvlan","master":"eth0"}`, validate.ResourceAnnotation, "v.io/b"), []string{"warn N009 metadata.annotations[k8s.v1.cni.cncf.io/resourceName]"}},
 		{definition("n", `{"type":"macvlan","master":"eth0","ipam":{"type":"host-local","subnet":"10.0.0.128/25"}}`), []string{"warn N008 spec.config.ipam"}},
-		{definition("n", `{"type":"macvlan","master":"eth0","vlan":5,"ipam":{"type":"host-local","subnet":"10.0.0.128/25"}}`), nil},
+		{definition("n", `{"type":"macvlan","master":"eth0","vlan":5,"ipam":{"type":"host-local","subnet":"10.0.0.128/25"}}`),
+			[]string{"warn N015 spec.config.vlan"}},
 		{definition("n", `{"type":"macvlan","master":"eth0","ipam":{"type":"whereabouts","range":"10.244.0.0/24"}}`), []string{"warn N008 spec.config.ipam"}},
 		{definition("n", `{"type":"macvlan","master":"eth0","ipam":{"type":"whereabouts","range":"10.100.0.0/24"}}`), []string{"warn N008 spec.config.ipam"}},
 		{definition("n", `{"type":"macvlan","master":"eth0","ipam":{"type":"whereabouts","range":"192.168.1.0/24"}}`), []string{"warn N008 spec.config.ipam"}},
@@ -249,4 +250,37 @@ func FuzzNetwork(f *testing.F) {
 		facts := validate.Facts{Networks: known{other}, PodNets: []netip.Prefix{netip.MustParsePrefix("fd00::/8")}}
 		wantWhole(t, config, validate.NetworkChange(other, definition("n", config), facts))
 	})
+}
+
+// TestFieldsWithoutEffect: warned of, never denied, with what may have been meant.
+func TestFieldsWithoutEffect(t *testing.T) {
+	for _, tt := range []struct {
+		config string
+		want   []string
+		text   string
+	}{
+		{`{"type":"sriov","deviceID":"x","vlann":5}`, []string{"warn N015 spec.config.vlann"}, "allowed: vlan,"},
+		{`{"type":"sriov","deviceID":"x","spoofcheck":"on"}`, []string{"warn N015 spec.config.spoofcheck"}, "allowed: spoofchk,"},
+		{`{"type":"sriov","deviceID":"x","VLAN":5,"logLevel":"debug"}`, nil, ""},
+		{`{"type":"macvlan","mater":"eth0","banana":1}`, []string{"warn N015 spec.config.banana", "warn N015 spec.config.mater"}, "type macvlan has no such field"},
+		{`{"name":"n","plugins":[{"type":"macvlan"},{"type":"tuning","mtuu":9000}]}`, []string{"warn N015 spec.config.plugins[1].mtuu"}, "allowed: mtu,"},
+		{`{"name":"n","plugins":[{"type":"macvlan"},{"type":"banana","mtuu":9000}]}`, nil, ""},
+		{`{"type":"macvlan","ipam":{"type":"host-local","ranges":[[{"subnet":"10.0.0.0/24","range_start":"10.0.0.9"}]]}}`,
+			[]string{"warn N015 spec.config.ipam.ranges[0][0].range_start"}, "ipam of type host-local has no such field"},
+		{`{"type":"macvlan","ipam":{"type":"host-local","subnet":"10.0.0.0/24","resolvConf":"/etc/resolv.conf","dns":{}}}`,
+			[]string{"warn N015 spec.config.ipam.resolvConf", "warn N015 spec.config.ipam.dns"}, "name the servers in dns"},
+		{`{"type":"bridge","ipMasqBackend":"iptables","ipam":{"type":"static","addresses":[{"address":"10.0.0.1/24"}],"dns":{"search":["a"]}}}`,
+			[]string{"warn N015 spec.config.ipMasqBackend"}, "nftables"},
+		{`{"type":"bridge","dns":{"search":["b"]},"ipam":{"type":"static","addresses":[{"address":"10.0.0.1/24"}],"dns":{"search":["a"]}}}`,
+			[]string{"warn N015 spec.config.ipam.dns"}, "beside ipam"},
+	} {
+		found := validate.Network(definition("n", tt.config), validate.Facts{})
+		if diff := cmp.Diff(append([]string{}, tt.want...), brief(found)); diff != "" {
+			t.Errorf("%s: %v\n%s", tt.config, found, diff)
+		}
+		if text := fmt.Sprint(found); !strings.Contains(text, tt.text) {
+			t.Errorf("%s: %s does not say %q", tt.config, text, tt.text)
+		}
+		wantWhole(t, tt.config, found)
+	}
 }

@@ -1,0 +1,95 @@
+package ipam
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// unmeant are the keys of a type that are accepted and have no meaning here, as
+// docs/compatibility.md lists them.
+var unmeant = map[string][]string{
+	TypeWhereabouts: {"configuration_path", "datastore", "enable_overlapping_ranges", "etcd_ca_cert_file", "etcd_cert_file", "etcd_host",
+		"etcd_key_file", "etcd_password", "etcd_username", "kubernetes", "leader_lease_duration", "leader_renew_deadline",
+		"leader_retry_period", "log_file", "log_level", "node_slice_size", "reconciler_cron_expression", "sleep_for_race"},
+}
+
+// notOf are the keys of the one structure of the reference plugins that belong to
+// the other of the two types.
+var notOf = map[string][]string{
+	TypeStatic:    {"ranges", "subnet", "rangestart", "rangeend", "gateway", "resolvconf", "datadir"},
+	TypeHostLocal: {"addresses"},
+}
+
+// Unread returns the keys of an ipam object that Parse does not read, and those
+// inside of its lists, as paths ("ipam.ranges[0][1].range_start"). It is empty for
+// types that Parse does not know, and for tendril, whose unknown keys are refused.
+func Unread(raw json.RawMessage) []string {
+	var kind struct {
+		Type string `json:"type"`
+	}
+	if json.Unmarshal(raw, &kind) != nil {
+		return nil
+	}
+	form := reflect.TypeFor[wire]()
+	switch kind.Type {
+	case TypeStatic, TypeHostLocal:
+	case TypeWhereabouts:
+		form = reflect.TypeFor[whereaboutsWire]()
+	default:
+		return nil
+	}
+	return slices.DeleteFunc(unread("ipam", raw, form, notOf[kind.Type]), func(path string) bool {
+		key := strings.ToLower(strings.TrimPrefix(path, "ipam."))
+		return key == "type" || slices.Contains(unmeant[kind.Type], key)
+	})
+}
+
+// unread compares a value with the type that it is decoded into. The keys in not
+// count as unread in this object.
+func unread(path string, raw json.RawMessage, form reflect.Type, not []string) (out []string) {
+	switch form.Kind() {
+	case reflect.Slice:
+		var list []json.RawMessage
+		if json.Unmarshal(raw, &list) != nil {
+			return nil
+		}
+		for i, v := range list {
+			out = append(out, unread(fmt.Sprintf("%s[%d]", path, i), v, form.Elem(), nil)...)
+		}
+	case reflect.Struct:
+		var object map[string]json.RawMessage
+		if json.Unmarshal(raw, &object) != nil {
+			return nil
+		}
+		known := keys(form)
+		for _, key := range slices.Sorted(maps.Keys(object)) {
+			inner, ok := known[strings.ToLower(key)]
+			if !ok || slices.Contains(not, strings.ToLower(key)) {
+				out = append(out, path+"."+key)
+				continue
+			}
+			out = append(out, unread(path+"."+key, object[key], inner, nil)...)
+		}
+	}
+	return out
+}
+
+// keys are the JSON names of a structure's fields in lower case, embedded
+// structures included.
+func keys(form reflect.Type) map[string]reflect.Type {
+	out := map[string]reflect.Type{}
+	for i := range form.NumField() {
+		f := form.Field(i)
+		if f.Anonymous {
+			maps.Copy(out, keys(f.Type))
+			continue
+		}
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		out[strings.ToLower(name)] = f.Type
+	}
+	return out
+}

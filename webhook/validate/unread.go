@@ -1,0 +1,110 @@
+package validate
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/tendril-cni/tendril/cni/netconf"
+	"github.com/tendril-cni/tendril/ipam"
+)
+
+// unread warns of what a network served in process says without effect: the
+// reference plugins too pass over what they do not know, so a definition that has
+// served for years may have such a key, and a typo in a new one looks the same.
+func (l *list) unread(n netconf.Network, config []byte) {
+	if !n.Native() {
+		return // the executables know what they read
+	}
+	for i, p := range n.Plugins {
+		path := pluginPath(n, config, i)
+		known := netconf.Fields(p.Type)
+		for _, key := range netconf.Unread(p) {
+			if p.Type == typeIpvlan && key == "mac" {
+				continue // see capabilities
+			}
+			l.add(NoEffect, Warn, path+key, written(p.Raw, key), instead(key, known, "type "+p.Type))
+		}
+		raw, kind, _ := netconf.ParseIPAM(p)
+		if i > 0 && kind != "" {
+			l.add(NoEffect, Warn, path+"ipam", kind, "absent here: the addresses are those of the first plugin")
+			continue
+		}
+		for _, at := range ipam.Unread(raw) {
+			key := at[strings.LastIndexByte(at, '.')+1:]
+			l.add(NoEffect, Warn, path+at, key, instead(key, ipamKeys, "ipam of type "+kind))
+		}
+		l.idle(path, p, raw, kind)
+	}
+}
+
+// ipamKeys are what a key inside of an ipam object can have been meant for.
+var ipamKeys = []string{"address", "addresses", "dns", "domain", "dst", "exclude", "gateway", "gw", "ipRanges", "nameservers", "network_name",
+	"options", "range", "rangeEnd", "rangeStart", "range_end", "range_start", "ranges", "routes", "search", "subnet"}
+
+// idle warns of fields that are read and that do nothing beside the rest.
+func (l *list) idle(path string, p netconf.Plugin, raw json.RawMessage, kind string) {
+	if p.Type == typeBridge && field[string](p.Raw, "ipMasqBackend") == "iptables" {
+		l.add(NoEffect, Warn, path+"ipMasqBackend", "iptables", "nftables, or absent: the rules are nftables whatever it says")
+	}
+	if has(raw, "resolvConf") && kind == ipam.TypeHostLocal {
+		l.add(NoEffect, Warn, path+"ipam.resolvConf", field[string](raw, "resolvConf"), "absent: that file of the node is not read; name the servers in dns, beside ipam")
+	}
+	switch {
+	case !has(raw, "dns"):
+	case kind == "dhcp":
+		l.add(NoEffect, Warn, path+"ipam.dns", written(raw, "dns"), "absent: it comes with the lease")
+	case p.Type != typeBridge:
+		l.add(NoEffect, Warn, path+"ipam.dns", written(raw, "dns"), "absent: the result of type "+p.Type+" has the dns beside ipam")
+	case has(p.Raw, "dns"):
+		l.add(NoEffect, Warn, path+"ipam.dns", written(raw, "dns"), "absent, while there is a dns beside ipam")
+	}
+}
+
+// instead says what a key that nothing reads may have been meant for.
+func instead(key string, known []string, who string) string {
+	best, least := "", 3
+	for _, k := range known {
+		if d := distance(strings.ToLower(key), strings.ToLower(k)); d < least && d < len(k) {
+			best, least = k, d
+		}
+	}
+	if best == "" {
+		return fmt.Sprintf("absent: %s has no such field", who)
+	}
+	return fmt.Sprintf("%s, if that is what is meant: %s has no such field", best, who)
+}
+
+// distance is the number of letters to put in, take out or change that makes one
+// word of the other (Levenshtein's), where two that stand the wrong way round next
+// to each other count as one.
+func distance(a, b string) int {
+	before, row := []int(nil), make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		next := make([]int, len(b)+1)
+		next[0] = i + 1
+		for j := range len(b) {
+			change := 1
+			if a[i] == b[j] {
+				change = 0
+			}
+			next[j+1] = min(row[j+1]+1, next[j]+1, row[j]+change)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				next[j+1] = min(next[j+1], before[j-1]+1)
+			}
+		}
+		before, row = row, next
+	}
+	return row[len(b)]
+}
+
+// verbatim is a value in JSON's own notation, which a finding prints as it is.
+type verbatim string
+
+// written is the value of a key as it stands there, cut.
+func written(raw json.RawMessage, key string) verbatim {
+	return verbatim(short(string(field[json.RawMessage](raw, key))))
+}
