@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -12,33 +11,15 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tendril-cni/tendril/tests/lab/cache"
 	"github.com/tendril-cni/tendril/tests/stage"
 )
-
-// tendril runs kubectl-tendril, which `make image` built, as the administrator,
-// and returns what it printed and its exit code.
-func (p *play) tendril(ctx context.Context, args ...string) (string, int, error) {
-	root, err := cache.Repo()
-	if err != nil {
-		return "", 0, err
-	}
-	cmd := exec.CommandContext(ctx, filepath.Join(root, "bin", "kubectl-tendril"), args...)
-	cmd.Env = p.Environ()
-	out, err := cmd.CombinedOutput()
-	var code *exec.ExitError
-	if errors.As(err, &code) {
-		return string(out), code.ExitCode(), nil
-	}
-	return string(out), 0, err
-}
 
 // says waits until the program says all of want with an exit code.
 func (p *play) says(t *testing.T, code int, args []string, want ...string) string {
 	t.Helper()
 	var last string
 	p.Wait(t, "kubectl tendril "+strings.Join(args, " "), func(ctx context.Context) (string, bool, error) {
-		out, got, err := p.tendril(ctx, args...)
+		out, got, err := p.Tendril(ctx, args...)
 		last = out
 		for _, w := range want {
 			if !strings.Contains(out, w) {
@@ -78,7 +59,7 @@ func (p *play) commandLine(t *testing.T) {
 // token in it.
 func (p *play) bundled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "bundle.tar.gz")
-	out, code, err := p.tendril(p.ctx, "bundle", "-f", path)
+	out, code, err := p.Tendril(p.ctx, "bundle", "-f", path)
 	if p.must(t, err); code != 0 {
 		t.Fatalf("bundle ended with %d: %s", code, out)
 	}

@@ -28,7 +28,8 @@ func TestOnTheCluster(t *testing.T) {
 	}
 	start := time.Now()
 	p := &play{Suite: &suite.Suite{Ctx: t.Context()}, root: root}
-	p.Stage, err = stage.Up(t.Context(), stage.Options{Nodes: 1, Root: root, Bare: true, Say: func(format string, args ...any) {
+	p.source = p.previous(t)
+	p.Stage, err = stage.Up(t.Context(), stage.Options{Nodes: 1, Root: root, Bare: true, Images: []string{p.imageOf(t, p.source)}, Say: func(format string, args ...any) {
 		fmt.Fprintf(os.Stderr, "%5.1fs  %s\n", time.Since(start).Seconds(), fmt.Sprintf(format, args...))
 	}})
 	p.Must(t, err)
@@ -41,15 +42,17 @@ func TestOnTheCluster(t *testing.T) {
 	p.Acts(t,
 		suite.Scene{Name: "PodWithAVFInThreeCommands", Run: p.install},
 		suite.Scene{Name: "Invariant10TokenStaysInTheContainer", Run: p.token},
-		suite.Scene{Name: "UpgradeFailsNoPod", Run: p.upgrade},
 		suite.Scene{Name: "UninstallIsRefusedUnderAPod", Run: p.refused},
 		suite.Scene{Name: "UninstallLeavesNothing", Run: p.uninstalled},
+		suite.Scene{Name: "UpgradeFromThePreviousCommit", Run: p.upgrade},
 	)
 }
 
 type play struct {
 	*suite.Suite
 	root string
+	// source is the repository of the previous commit.
+	source string
 	// before is the node without Tendril.
 	before string
 }
@@ -150,6 +153,7 @@ func (p *play) token(t *testing.T) {
 // refused: applied over a pod that has a VF, the uninstaller says which, and
 // applying the installation again brings the daemon back to it.
 func (p *play) refused(t *testing.T) {
+	p.Invariant10NothingDenied(t) // of the installation; from here on rights are taken away
 	p.Ask(t, "delete", "-f", p.manifest("controller.yaml"))
 	p.Ask(t, "-n", "tendril-system", "wait", "--for=delete", "pods", "-l", "app.kubernetes.io/name=tendril-controller", "--timeout=180s")
 	p.Ask(t, "apply", "-f", p.manifest("uninstall.yaml"))

@@ -26,6 +26,9 @@ type Pod struct {
 	// Node is the number of the node that it has to run on; 0 leaves it to the
 	// scheduler.
 	Node int
+	// Placed has it put there without asking the scheduler, which keeps off nodes
+	// that are not ready.
+	Placed bool
 	// Networks is the value of NetworksAnnotation; empty for none.
 	Networks string
 	// Annotations are further ones.
@@ -46,7 +49,10 @@ func (p Pod) String() string {
 		annotations[NetworksAnnotation] = p.Networks
 	}
 	spec := map[string]any{"terminationGracePeriodSeconds": 1, "containers": p.containers()}
-	if p.Node != 0 {
+	switch {
+	case p.Placed:
+		spec["nodeName"] = cluster.NodeName(p.Node)
+	case p.Node != 0:
 		spec["nodeSelector"] = map[string]string{"kubernetes.io/hostname": cluster.NodeName(p.Node)}
 	}
 	return manifest("v1", "Pod", metadata(p.Name, p.Namespace, annotations, p.Labels), spec)

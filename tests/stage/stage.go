@@ -42,8 +42,14 @@ type Options struct {
 	Root string
 	// Say prints progress; nil for none.
 	Say func(format string, args ...any)
+	// Images are archives of images that the nodes have from the start beside
+	// Tendril's.
+	Images []string
 	// Kubelet replaces top-level fields of the kubelets' configuration.
 	Kubelet map[string]any
+	// Config are objects instead of deployment/examples/pools.yaml: the ConfigMaps
+	// that the daemon reads. Of its pools one has to be Resource.
+	Config string
 	// Bare leaves the installation to the caller: the nodes have the image, and the
 	// cluster the namespace and where its API server is.
 	Bare bool
@@ -60,33 +66,48 @@ func Up(ctx context.Context, o Options) (*Stage, error) {
 		return nil, fmt.Errorf("find image (run make image first): %w", err)
 	}
 	c, err := cluster.Start(ctx, cluster.Options{
-		Nodes: o.Nodes, Images: []string{image}, Kubelet: o.Kubelet, Audit: accounts,
+		Nodes: o.Nodes, Images: append([]string{image}, o.Images...), Kubelet: o.Kubelet, Audit: accounts,
 		Progress: func(what string) { s.say("%s", what) },
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.Cluster = c
-	if err := s.install(ctx, o.Bare); err != nil {
+	if err := s.install(ctx, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("install Tendril: %w", err), s.explain(), c.Close())
 	}
 	return s, nil
 }
 
-func (s *Stage) install(ctx context.Context, bare bool) error {
-	// What the daemon reads is there before the daemon: the kubelet looks for a
-	// ConfigMap again only after a while.
-	if out, err := s.Kubectl(ctx, "create", "namespace", "tendril-system"); err != nil {
-		return fmt.Errorf("%w: %s", err, out)
-	}
-	if err := s.Apply(ctx, apiServer); err != nil || bare {
+func (s *Stage) install(ctx context.Context, o Options) error {
+	if err := s.Prepare(ctx); err != nil || o.Bare {
 		return err
 	}
-	if err := s.ApplyFiles(ctx, "deployment/examples/pools.yaml", "deployment/manifests/node.yaml"); err != nil {
+	if err := s.configure(ctx, o.Config); err != nil {
+		return err
+	}
+	if err := s.ApplyFiles(ctx, "deployment/manifests/node.yaml"); err != nil {
 		return err
 	}
 	s.say("manifests applied")
 	return s.Ready(ctx)
+}
+
+// Prepare makes the namespace and says in it where the API server is. What the
+// daemon reads is there before the daemon: the kubelet looks for a ConfigMap again
+// only after a while.
+func (s *Stage) Prepare(ctx context.Context) error {
+	if out, err := s.Kubectl(ctx, "create", "namespace", "tendril-system"); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return s.Apply(ctx, apiServer)
+}
+
+func (s *Stage) configure(ctx context.Context, config string) error {
+	if config != "" {
+		return s.Apply(ctx, config)
+	}
+	return s.ApplyFiles(ctx, "deployment/examples/pools.yaml")
 }
 
 // Ready waits until the daemon is ready on every node and the nodes offer their

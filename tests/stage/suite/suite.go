@@ -24,6 +24,8 @@ type Suite struct {
 	// Before is what [stage.Stage.Worlds] said when the stage was up, or what it
 	// said at the last Remember.
 	Before []string
+	// audited is how many requests of Tendril were looked at.
+	audited int
 }
 
 // Open brings a stage up, prints on the way what it has reached, and closes it
