@@ -35,3 +35,17 @@ func TestSameAsTheReferenceInTheMachine(t *testing.T) {
 		"vrf table":         {chain: []map[string]any{link, conf("vrf", "vrfname", "red", "table", 77)}, meant: []meant{{`^(second DEL \[|CHECK )`, "second DEL and CHECK after vrf work"}}},
 	})
 }
+
+// TestEveryVerbInTheMachine: the other kinds; those over VFs are in cmd/tendril-cni.
+func TestEveryVerbInTheMachine(t *testing.T) {
+	link := conf("macvlan", "master", "up0", "ipam", hostLocal("10.1.0.0/24"))
+	slaves := []any{map[string]any{"name": "up0"}, map[string]any{"name": "wire0"}}
+	for name, chain := range map[string][]map[string]any{
+		"ipvlan": {conf("ipvlan", "master", "up0", "ipam", hostLocal("10.5.0.0/24"))},
+		"vlan":   {conf("vlan", "master", "up0", "vlanId", 5, "ipam", hostLocal("10.6.0.0/24"))},
+		"vrf":    {link, conf("vrf", "vrfname", "red")},
+		"bond":   {conf("bond", "mode", "active-backup", "miimon", "100", "links", slaves, "ipam", hostLocal("10.7.0.0/24"))},
+	} {
+		t.Run(name, func(t *testing.T) { life(t, chain...) })
+	}
+}
