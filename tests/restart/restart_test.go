@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tendril-cni/tendril/tests/lab/cluster"
 	"github.com/tendril-cni/tendril/tests/stage"
@@ -197,7 +196,7 @@ func (p *play) spooled(t *testing.T) {
 // in a minute or two. Package crash has a storm of 250.
 const stormPods = 10
 
-// storm kills the daemon again and again while pods start: each of them runs with
+// storm kills the daemon twice while pods start: each of them runs with
 // all its networks in the end, and none ever without.
 func (p *play) storm(t *testing.T) {
 	var names []string
@@ -207,10 +206,8 @@ func (p *play) storm(t *testing.T) {
 		list.WriteString(pod(names[i], "storage,signal", false) + "\n---\n")
 	}
 	p.must(t, p.Apply(p.ctx, strings.TrimSuffix(list.String(), "---\n")))
-	for range 3 {
-		time.Sleep(4 * time.Second) // no wait for anything: the storm goes on meanwhile
-		_, err := p.Script(p.ctx, 1, "pkill -9 -x tendrild || true")
-		p.must(t, err)
+	for _, attached := range []int{1, 4} {
+		p.kill(t, attached)
 	}
 	p.must(t, p.PodReady(p.ctx, names...))
 	for _, name := range names {
@@ -221,6 +218,22 @@ func (p *play) storm(t *testing.T) {
 		t.Errorf("containers were restarted: %s", restarts)
 	}
 	p.gone(t, names...)
+}
+
+// kill kills a daemon that runs, as soon as that many pods of the storm have their
+// networks: it is in the middle of the others'.
+func (p *play) kill(t *testing.T, attached int) {
+	t.Helper()
+	p.must(t, p.Await(p.ctx, fmt.Sprintf("a daemon to kill, and %d pods with networks", attached), func(ctx context.Context) (string, bool, error) {
+		out, err := p.Kubectl(ctx, "get", "pods", "-l", "app=restart", "-o", `jsonpath={range .items[*]}{.metadata.annotations.k8s\.v1\.cni\.cncf\.io/network-status}{end}`)
+		n := strings.Count(out, `"eth0"`)
+		if err != nil || n < attached {
+			return fmt.Sprintf("%d pods have networks", n), false, err
+		}
+		out, err = p.Script(ctx, 1, "pkill -9 -x tendrild && echo killed || true")
+		t.Logf("%d of %d pods had their networks: %s", n, stormPods, strings.TrimSpace(out))
+		return out, strings.Contains(out, "killed"), err
+	}))
 }
 
 // powerCut resets the machine under two pods: after the boot the one without a
