@@ -39,8 +39,11 @@ type Request struct {
 }
 
 // Denied reports whether the API server would not have it from this user: RBAC, the node's authorizer,
-// or an admission policy.
+// or an admission policy. That a namespace takes nothing new while it goes is no matter of rights.
 func (r Request) Denied() bool {
+	if strings.Contains(r.Message, "because it is being terminated") {
+		return false
+	}
 	return r.Code == 401 || r.Code == 403 || strings.Contains(r.Message, "ValidatingAdmissionPolicy")
 }
 
