@@ -149,21 +149,9 @@ func (m chained) check(ctx context.Context, c call) error {
 }
 
 func (m chained) gc(ctx context.Context, c call) error {
-	dir, err := state.Open(state.Default)
-	if err != nil {
-		return err
-	}
 	valid, err := validAttachments(c)
 	if err != nil {
 		return err
 	}
-	all, err := dir.All(m.kind)
-	errs := []error{err}
-	for _, e := range all {
-		a := e.Record.Attachment
-		if a.Network == c.network.Name && !valid[[2]string{a.ContainerID, a.IfName}] {
-			errs = append(errs, m.undo(ctx, dir, e, nil))
-		}
-	}
-	return errors.Join(errs...)
+	return collect(c.network.Name, m.kind, valid, func(dir *state.Dir, e state.Entry) error { return m.undo(ctx, dir, e, nil) })
 }

@@ -275,23 +275,30 @@ func inPod(r cni.Record, ns *os.File, f func(ns *os.File) error) error {
 }
 
 func (d driver) gc(ctx context.Context, c call) error {
-	dir, err := state.Open(state.Default)
-	if err != nil {
-		return err
-	}
 	valid, err := validAttachments(c)
 	if err != nil {
 		return err
 	}
-	all, err := dir.All(d.kind)
+	err = collect(c.network.Name, d.kind, valid, func(dir *state.Dir, e state.Entry) error { return d.undo(ctx, dir, e, nil) })
+	return errors.Join(err, gcIPAM(ctx, c))
+}
+
+// collect undoes the recorded attachments of a kind to a network that are not
+// valid. It tries all of them.
+func collect(network, kind string, valid map[[2]string]bool, undo func(*state.Dir, state.Entry) error) error {
+	dir, err := state.Open(state.Default)
+	if err != nil {
+		return err
+	}
+	all, err := dir.All(kind)
 	errs := []error{err}
 	for _, e := range all {
 		a := e.Record.Attachment
-		if a.Network == c.network.Name && !valid[[2]string{a.ContainerID, a.IfName}] {
-			errs = append(errs, d.undo(ctx, dir, e, nil))
+		if a.Network == network && !valid[[2]string{a.ContainerID, a.IfName}] {
+			errs = append(errs, undo(dir, e))
 		}
 	}
-	return errors.Join(append(errs, gcIPAM(ctx, c))...)
+	return errors.Join(errs...)
 }
 
 // validAttachments is the list of GC (specification, section "GC"). Without one

@@ -138,21 +138,16 @@ func build(ctx context.Context, ns *os.File, conf netconf.Bond, n note, a cni.At
 // Detach releases the slaves, removes the bond and gives the host's links back.
 // See cni.Driver.
 func (d *Driver) Detach(ctx context.Context, ns *os.File, r cni.Record) error {
-	a := r.Attachment
 	n, err := recorded(r)
 	if err != nil {
 		return err
 	}
 	// The kernel releases the slaves of a bond that goes, with the MAC and MTU
 	// that they had.
-	removed, err := stacked.Detach(ctx, ns, r, kind)
-	errs := []error{err}
+	errs := []error{stacked.Detach(ctx, ns, r, kind, d.log)}
 	for i, dev := range slices.Backward(n.Slaves) {
-		_, err := borrowed.Return(ctx, ns, dev, slaveMark(a, i))
+		_, err := borrowed.Return(ctx, ns, dev, slaveMark(r.Attachment, i))
 		errs = append(errs, err)
-	}
-	if removed {
-		d.log.InfoContext(ctx, "bond removed", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", a.IfName, "network", a.Network)
 	}
 	return errors.Join(errs...)
 }

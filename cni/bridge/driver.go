@@ -125,7 +125,7 @@ func (d *Driver) attach(ctx context.Context, ns *os.File, h *netlink.Handle, con
 // Detach removes the pair and what guarded it. See cni.Driver.
 func (d *Driver) Detach(ctx context.Context, ns *os.File, r cni.Record) error {
 	a := r.Attachment
-	removed, err := stacked.Detach(ctx, ns, r, "veth")
+	removed, err := stacked.Remove(ctx, ns, r, "veth")
 	gone, hostErr := unplug(portName(a), markOf(a))
 	if removed || gone {
 		d.log.InfoContext(ctx, "bridge port removed", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", a.IfName, "network", a.Network, "port", portName(a))

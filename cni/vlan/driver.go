@@ -60,12 +60,7 @@ func (d *Driver) Attach(ctx context.Context, ns *os.File, r cni.Record) (cni.Lin
 
 // Detach removes the device from ns. See cni.Driver.
 func (d *Driver) Detach(ctx context.Context, ns *os.File, r cni.Record) error {
-	removed, err := stacked.Detach(ctx, ns, r, kind)
-	if removed {
-		a := r.Attachment
-		d.log.InfoContext(ctx, "vlan removed", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", a.IfName, "network", a.Network)
-	}
-	return err
+	return stacked.Detach(ctx, ns, r, kind, d.log)
 }
 
 // child reads the attachment's configuration.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -144,10 +145,21 @@ func owner(r cni.Record, kind string) netns.Owner {
 	return netns.Owner{Name: r.Attachment.IfName, Kind: kind, Mark: mark(r.Attachment), Index: r.Link.Index}
 }
 
-// Detach removes the link of kind that r owns from ns and reports whether there
+// Detach removes the link of kind that r owns from ns, and logs that it did. It is
+// what the Detach of a kind without anything on the host is; see Remove.
+func Detach(ctx context.Context, ns *os.File, r cni.Record, kind string, log *slog.Logger) error {
+	removed, err := Remove(ctx, ns, r, kind)
+	if removed {
+		a := r.Attachment
+		log.InfoContext(ctx, kind+" removed", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", a.IfName, "network", a.Network)
+	}
+	return err
+}
+
+// Remove removes the link of kind that r owns from ns and reports whether there
 // was one. A namespace that is gone (nil) took it along. It looks at nothing on
 // the host.
-func Detach(ctx context.Context, ns *os.File, r cni.Record, kind string) (bool, error) {
+func Remove(ctx context.Context, ns *os.File, r cni.Record, kind string) (bool, error) {
 	if ns == nil {
 		return false, nil
 	}
