@@ -197,6 +197,11 @@ func FuzzParse(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, in string) {
+		for _, path := range ipam.Unread([]byte(in)) {
+			if !strings.HasPrefix(path, "ipam.") {
+				t.Errorf("%q: unread %q", in, path)
+			}
+		}
 		c, err := ipam.Parse([]byte(in))
 		if err != nil {
 			var r *refusal.Refusal

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -72,6 +74,11 @@ func FuzzParseKinds(f *testing.F) {
 		parse, ok := parsers[kind]
 		if !ok {
 			return
+		}
+		for _, key := range netconf.Unread(netconf.Plugin{Type: kind, Raw: data}) {
+			if slices.Contains(netconf.Fields(kind), strings.ToLower(key)) {
+				t.Errorf("%s %q: %s is read", kind, data, key)
+			}
 		}
 		_, err := parse(netconf.Plugin{Type: kind, Raw: data})
 		var r *refusal.Refusal
