@@ -10,20 +10,20 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 
-	"github.com/tendril-cni/tendril/cmd/tendril-cni/hostlocal"
 	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/refusal"
 	"github.com/tendril-cni/tendril/ipam"
+	"github.com/tendril-cni/tendril/ipam/hostlocal"
 )
 
 // hostLocal is the ipam of addresses kept in this node's files.
 func hostLocal() plugin {
 	return plugin{
-		add:    func(_ context.Context, c call) (*current.Result, error) { return hostLocalLease(c) },
-		del:    func(_ context.Context, c call) error { return hostLocalRelease(c) },
+		add:    hostLocalLease,
+		del:    hostLocalRelease,
 		check:  func(_ context.Context, c call) error { return hostLocalCheck(c) },
 		status: func(_ context.Context, c call) error { return cni.Unavailable(cannotAdd, hostLocalStatus(c)) },
-		gc:     func(_ context.Context, c call) error { return hostLocalGC(c) },
+		gc:     hostLocalGC,
 		since:  oldest,
 	}
 }
@@ -75,11 +75,11 @@ func withRanges(c call) (json.RawMessage, error) {
 	return json.Marshal(map[string]any{"ipam": conf.IPAM})
 }
 
-func (c call) store(h *ipam.HostLocal) (*hostlocal.Store, error) {
-	return hostlocal.Open(h.DataDir, c.network.Name)
+func (c call) store(h *ipam.HostLocal) *hostlocal.Store {
+	return hostlocal.At(h.DataDir, c.network.Name)
 }
 
-func hostLocalLease(c call) (*current.Result, error) {
+func hostLocalLease(ctx context.Context, c call) (*current.Result, error) {
 	h, err := hostLocalConfig(c)
 	if err != nil {
 		return nil, err
@@ -100,11 +100,7 @@ func hostLocalLease(c call) (*current.Result, error) {
 		}
 		dns = ipam.ParseResolvConf(data)
 	}
-	s, err := c.store(h)
-	if err != nil {
-		return nil, err
-	}
-	addrs, err := s.Reserve(h.Sets, c.owner(), wanted)
+	addrs, err := c.store(h).Reserve(ctx, h.Sets, c.owner(), wanted)
 	if err != nil {
 		return nil, tryAgain(refusal.Name(err, "network configuration"))
 	}
@@ -119,16 +115,12 @@ func tryAgain(err error) error {
 	return err
 }
 
-func hostLocalRelease(c call) error {
+func hostLocalRelease(ctx context.Context, c call) error {
 	h, err := hostLocalConfig(c)
 	if err != nil {
 		return err
 	}
-	s, err := c.store(h)
-	if err != nil {
-		return err
-	}
-	return s.Release(c.owner())
+	return c.store(h).Release(ctx, c.owner())
 }
 
 func hostLocalCheck(c call) error {
@@ -136,11 +128,7 @@ func hostLocalCheck(c call) error {
 	if err != nil {
 		return err
 	}
-	s, err := c.store(h)
-	if err != nil {
-		return err
-	}
-	ok, err := s.Holds(c.owner())
+	ok, err := c.store(h).Holds(c.owner())
 	if err == nil && !ok {
 		err = fmt.Errorf("check %s: container %s has no address in network %s", c.IfName, c.ContainerID, c.network.Name)
 	}
@@ -152,11 +140,10 @@ func hostLocalStatus(c call) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.store(h)
-	return err
+	return c.store(h).Make()
 }
 
-func hostLocalGC(c call) error {
+func hostLocalGC(ctx context.Context, c call) error {
 	h, err := hostLocalConfig(c)
 	if err != nil {
 		return err
@@ -165,14 +152,10 @@ func hostLocalGC(c call) error {
 	if err != nil {
 		return err
 	}
-	s, err := c.store(h)
-	if err != nil {
-		return err
-	}
-	var owners []hostlocal.Owner
+	var owners []ipam.Owner
 	for v := range valid {
-		owners = append(owners, hostlocal.Owner{ContainerID: v[0], IfName: v[1]})
+		owners = append(owners, ipam.Owner{Container: v[0], IfName: v[1]})
 	}
-	_, err = s.Keep(owners)
+	_, err = c.store(h).Keep(ctx, owners)
 	return err
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 
-	"github.com/tendril-cni/tendril/cmd/tendril-cni/hostlocal"
 	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/netconf"
 	"github.com/tendril-cni/tendril/cni/refusal"
@@ -139,6 +138,6 @@ func leaseResult(l ipam.Lease) *current.Result {
 	return res
 }
 
-func (c call) owner() hostlocal.Owner {
-	return hostlocal.Owner{ContainerID: c.ContainerID, IfName: c.IfName}
+func (c call) owner() ipam.Owner {
+	return ipam.Owner{Container: c.ContainerID, IfName: c.IfName}
 }

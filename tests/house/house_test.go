@@ -56,6 +56,8 @@ var rules = []rule{
 	{From: "webhook/validate", Not: []string{"k8s.io/client-go/", "os"}, Reason: "lint runs offline with the same code"},
 	{From: "ipam", Not: []string{"cni/", "k8s.io/", "go.etcd.io/", "os", "github.com/vishvananda/netlink"}, Except: []string{"cni/refusal"},
 		Reason: "the pure root of addresses: storage and Kubernetes are adapters"},
+	{From: "ipam/hostlocal", Not: []string{"cni/", "k8s.io/", "go.etcd.io/", "github.com/vishvananda/netlink"}, Except: []string{"cni/refusal"},
+		Reason: "files and a lock; the daemon and the executables share them"},
 	{From: "cni/netconf", Not: []string{"cni/", "k8s.io/", "os", "github.com/vishvananda/netlink"}, Except: []string{"cni/refusal"},
 		Reason: "strict parsing is pure, so that the webhook and lint can use it anywhere"},
 	{From: "cni", Not: []string{"cni/", "vf/", "deviceplugin/", "k8s.io/", "github.com/vishvananda/netlink"},

@@ -1,12 +1,13 @@
 package hostlocal
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,51 +23,72 @@ const (
 	lineBreak  = "\r\n"
 )
 
-// Owner is who holds an address.
-type Owner struct{ ContainerID, IfName string }
-
-func (o Owner) text() string { return strings.TrimSpace(o.ContainerID) + lineBreak + o.IfName }
-
 // Store is the directory of one network.
 type Store struct{ dir string }
 
-// Open returns the directory of network below dataDir, "" for DefaultDir, and
-// makes it if it is missing.
-func Open(dataDir, network string) (*Store, error) {
+// At returns the directory of network below dataDir, "" for DefaultDir. It need
+// not be there: nothing is held in it then, and Reserve makes it.
+func At(dataDir, network string) *Store {
 	if dataDir == "" {
 		dataDir = DefaultDir
 	}
-	s := &Store{dir: filepath.Join(dataDir, network)}
-	if err := os.MkdirAll(s.dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make directory of network %s: %w", network, err)
-	}
-	return s, nil
+	return &Store{dir: filepath.Join(dataDir, network)}
 }
 
-// locked runs f under the directory's lock.
-func (s *Store) locked(f func() error) error {
+// Make makes the directory if it is missing.
+func (s *Store) Make() error {
+	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+		return fmt.Errorf("make directory of network %s: %w", filepath.Base(s.dir), err)
+	}
+	return nil
+}
+
+// How long is waited before a lock that somebody else has is asked for again: at
+// first, and at most.
+const (
+	firstWait = 100 * time.Microsecond
+	mostWait  = 5 * time.Millisecond
+)
+
+// locked runs f under the directory's lock. A process that keeps the lock to
+// itself is waited for until ctx ends.
+func (s *Store) locked(ctx context.Context, f func() error) error {
 	lock, err := os.OpenFile(filepath.Join(s.dir, "lock"), os.O_RDONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return fmt.Errorf("lock %s: %w", s.dir, err)
 	}
-	for {
-		if err = unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != unix.EINTR {
-			break
-		}
-	}
-	if err != nil {
+	if err := take(ctx, lock); err != nil {
 		return errors.Join(fmt.Errorf("lock %s: %w", s.dir, err), lock.Close())
 	}
 	return errors.Join(f(), lock.Close())
+}
+
+// take asks for the lock instead of waiting in the kernel, where no deadline ends
+// the wait.
+func take(ctx context.Context, lock *os.File) error {
+	for wait := firstWait; ; wait = min(2*wait, mostWait) {
+		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err != unix.EWOULDBLOCK && err != unix.EINTR {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("another process has it: %w", ctx.Err())
+		case <-time.After(wait):
+		}
+	}
 }
 
 // Reserve gives the owner one address of each set: the one asked for, or the next
 // free one after the set's last. An owner that has one of the set is refused, as
 // is an address asked for that is no set's, the gateway's or another owner's. A
 // used-up set is ipam.ErrExhausted.
-func (s *Store) Reserve(sets []ipam.RangeSet, o Owner, asked []netip.Prefix) ([]ipam.Address, error) {
+func (s *Store) Reserve(ctx context.Context, sets []ipam.RangeSet, o ipam.Owner, asked []netip.Prefix) ([]ipam.Address, error) {
+	if err := s.Make(); err != nil {
+		return nil, err
+	}
 	var out []ipam.Address
-	err := s.locked(func() error {
+	err := s.locked(ctx, func() error {
 		var err error
 		if out, err = s.reserve(sets, o, asked); err != nil {
 			return errors.Join(err, s.drop(out))
@@ -79,8 +101,8 @@ func (s *Store) Reserve(sets []ipam.RangeSet, o Owner, asked []netip.Prefix) ([]
 	return out, nil
 }
 
-func (s *Store) reserve(sets []ipam.RangeSet, o Owner, asked []netip.Prefix) (out []ipam.Address, err error) {
-	held, err := s.held(o)
+func (s *Store) reserve(sets []ipam.RangeSet, o ipam.Owner, asked []netip.Prefix) (out []ipam.Address, err error) {
+	held, err := s.heldNow(o)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +110,7 @@ func (s *Store) reserve(sets []ipam.RangeSet, o Owner, asked []netip.Prefix) (ou
 	for i, set := range sets {
 		for _, a := range held {
 			if _, ok := rangeOf(set, a); ok {
-				return out, refusal.New("", "CNI_CONTAINERID", o.ContainerID, fmt.Sprintf("one without an address in this network; it has %s: DEL it first", a))
+				return out, refusal.New("", "CNI_CONTAINERID", o.Container, fmt.Sprintf("one without an address in this network; it has %s: DEL it first", a))
 			}
 		}
 		var wanted netip.Addr
@@ -111,14 +133,14 @@ func (s *Store) reserve(sets []ipam.RangeSet, o Owner, asked []netip.Prefix) (ou
 }
 
 // pick takes one address of a set.
-func (s *Store) pick(i int, set ipam.RangeSet, o Owner, wanted netip.Addr) (ipam.Address, error) {
+func (s *Store) pick(i int, set ipam.RangeSet, o ipam.Owner, wanted netip.Addr) (ipam.Address, error) {
 	if wanted.IsValid() {
 		r, _ := rangeOf(set, wanted)
 		free := "a free address of " + r.String()
 		if wanted == r.Gateway {
 			return ipam.Address{}, refusal.New("", "ips", wanted.String(), free+"; this one is the gateway's")
 		}
-		ok, err := s.take(i, wanted, o)
+		ok, err := s.write(i, wanted, o)
 		if err == nil && !ok {
 			err = refusal.New("", "ips", wanted.String(), free+"; this one is held by "+s.holder(wanted))
 		}
@@ -132,7 +154,7 @@ func (s *Store) pick(i int, set ipam.RangeSet, o Owner, wanted netip.Addr) (ipam
 		if a == r.Gateway || taken[a] {
 			continue
 		}
-		ok, err := s.take(i, a, o)
+		ok, err := s.write(i, a, o)
 		if err != nil || ok {
 			return dressed(a, r), err
 		}

@@ -1,19 +1,21 @@
 package hostlocal
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/tendril-cni/tendril/ipam"
 )
 
-// take makes the address the owner's; ok is false if someone has it.
-func (s *Store) take(set int, a netip.Addr, o Owner) (ok bool, err error) {
+// write makes the address the owner's; ok is false if someone has it.
+func (s *Store) write(set int, a netip.Addr, o ipam.Owner) (ok bool, err error) {
 	name := filepath.Join(s.dir, a.String())
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_EXCL|os.O_CREATE, 0o600)
 	if errors.Is(err, os.ErrExist) {
@@ -22,7 +24,7 @@ func (s *Store) take(set int, a netip.Addr, o Owner) (ok bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("reserve %s: %w", a, err)
 	}
-	_, err = f.WriteString(o.text())
+	_, err = f.WriteString(text(o))
 	if err = errors.Join(err, f.Close()); err != nil {
 		return false, errors.Join(fmt.Errorf("reserve %s: %w", a, err), os.Remove(name))
 	}
@@ -46,9 +48,21 @@ func (s *Store) last(set int) netip.Addr {
 	return a.Unmap()
 }
 
-// files calls f with every address and what its file says.
-func (s *Store) files(f func(a netip.Addr, text string) error) error {
+// text is what the file of an address of the owner's says.
+func text(o ipam.Owner) string { return strings.TrimSpace(o.Container) + lineBreak + o.IfName }
+
+// owns reports whether said is the owner's. Old files have the container alone.
+func owns(o ipam.Owner, said string) bool {
+	return said == text(o) || said == strings.TrimSpace(o.Container)
+}
+
+// files calls f with every address and what its file says, which is nothing where
+// its maker died, or the machine, before it was written.
+func (s *Store) files(f func(a netip.Addr, said string) error) error {
 	entries, err := os.ReadDir(s.dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("read addresses: %w", err)
 	}
@@ -71,20 +85,31 @@ func (s *Store) files(f func(a netip.Addr, text string) error) error {
 	return nil
 }
 
-// owns reports whether text says o. Old files have the container alone.
-func (o Owner) owns(text string) bool {
-	return text == o.text() || text == strings.TrimSpace(o.ContainerID)
-}
-
-func (s *Store) held(o Owner) ([]netip.Addr, error) {
+func (s *Store) held(o ipam.Owner) ([]netip.Addr, error) {
 	var out []netip.Addr
-	err := s.files(func(a netip.Addr, text string) error {
-		if o.owns(text) {
+	err := s.files(func(a netip.Addr, said string) error {
+		if owns(o, said) {
 			out = append(out, a)
 		}
 		return nil
 	})
 	return out, err
+}
+
+// heldNow is held under the lock. Whoever makes an address has the lock until its
+// owner stands in it: one without an owner is nobody's, and goes.
+func (s *Store) heldNow(o ipam.Owner) ([]netip.Addr, error) {
+	var out, nobodys []netip.Addr
+	err := s.files(func(a netip.Addr, said string) error {
+		switch {
+		case said == "":
+			nobodys = append(nobodys, a)
+		case owns(o, said):
+			out = append(out, a)
+		}
+		return nil
+	})
+	return out, errors.Join(err, s.remove(nobodys))
 }
 
 func (s *Store) taken() (map[netip.Addr]bool, error) {
@@ -112,48 +137,80 @@ func (s *Store) holder(a netip.Addr) string {
 }
 
 // Holds reports whether the owner has an address.
-func (s *Store) Holds(o Owner) (bool, error) {
+func (s *Store) Holds(o ipam.Owner) (bool, error) {
 	held, err := s.held(o)
 	return len(held) > 0, err
 }
 
-// Release frees what the owner has; nothing is freed twice.
-func (s *Store) Release(o Owner) error {
-	return s.locked(func() error {
-		exact, old := []netip.Addr(nil), []netip.Addr(nil)
-		err := s.files(func(a netip.Addr, text string) error {
-			switch {
-			case text == o.text():
-				exact = append(exact, a)
-			case o.owns(text):
-				old = append(old, a)
-			}
-			return nil
-		})
-		if err != nil {
-			return err
+// Release frees what the owner has; nothing is freed twice. known are all its
+// addresses, where they are known: then no other file is read.
+func (s *Store) Release(ctx context.Context, o ipam.Owner, known ...netip.Addr) error {
+	if _, err := os.Stat(s.dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return s.locked(ctx, func() error {
+		if len(known) > 0 {
+			return s.removeOwn(o, known)
 		}
-		// Files of an old version count only where there is none of a new one.
-		if len(exact) == 0 {
-			exact = old
-		}
-		return s.remove(exact)
+		return s.removeAll(o)
 	})
+}
+
+// removeOwn removes those of addrs that are the owner's.
+func (s *Store) removeOwn(o ipam.Owner, addrs []netip.Addr) error {
+	var own []netip.Addr
+	for _, a := range addrs {
+		data, err := os.ReadFile(filepath.Join(s.dir, a.String()))
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read owner of %s: %w", a, err)
+		}
+		if said := strings.TrimSpace(string(data)); said == "" || owns(o, said) {
+			own = append(own, a)
+		}
+	}
+	return s.remove(own)
+}
+
+// removeAll removes what is the owner's. Files of an old version count only where
+// there is none of a new one.
+func (s *Store) removeAll(o ipam.Owner) error {
+	var exact, old, nobodys []netip.Addr
+	err := s.files(func(a netip.Addr, said string) error {
+		switch {
+		case said == "":
+			nobodys = append(nobodys, a)
+		case said == text(o):
+			exact = append(exact, a)
+		case owns(o, said):
+			old = append(old, a)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(exact) == 0 {
+		exact = old
+	}
+	return s.remove(append(exact, nobodys...))
 }
 
 // Keep frees every address whose owner is not among valid, and returns those.
 // Files of old versions, which do not name the interface, stay as long as the
 // container is among valid.
-func (s *Store) Keep(valid []Owner) ([]netip.Addr, error) {
+func (s *Store) Keep(ctx context.Context, valid []ipam.Owner) ([]netip.Addr, error) {
+	if err := s.Make(); err != nil {
+		return nil, err
+	}
 	var gone []netip.Addr
-	err := s.locked(func() error {
-		err := s.files(func(a netip.Addr, text string) error {
-			for _, o := range valid {
-				if o.owns(text) {
-					return nil
-				}
+	err := s.locked(ctx, func() error {
+		err := s.files(func(a netip.Addr, said string) error {
+			if !slices.ContainsFunc(valid, func(o ipam.Owner) bool { return owns(o, said) }) {
+				gone = append(gone, a)
 			}
-			gone = append(gone, a)
 			return nil
 		})
 		if err != nil {
