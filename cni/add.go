@@ -53,6 +53,9 @@ func (e *Engine) add(ctx context.Context, r Request) ([]Record, error) {
 		return nil, err
 	}
 	if err = e.prove(ctx, r, "intent", records, plan); err == nil {
+		err = e.enter(ctx, r, records, plan)
+	}
+	if err == nil {
 		err = e.attachAll(ctx, r, records)
 	}
 	if err != nil {
@@ -153,7 +156,9 @@ func (e *Engine) gather(ctx context.Context, r Request) (w Wanted, err error) {
 	}
 	w.Netns.Path = r.NetnsPath
 	if w.Pod.Name == "" { // not Kubernetes: the default network alone
-		w.Default, err = e.primary(ctx)
+		if w.Default, err = e.primary(ctx); err == nil {
+			w.Filed = e.filed(w.Default)
+		}
 		return w, refusal.Name(err, "default network")
 	}
 	start := time.Now()
@@ -180,6 +185,7 @@ func (e *Engine) networksOf(ctx context.Context, pod Pod, w *Wanted) (err error)
 	if w.Default, err = e.podPrimary(ctx, pod); err != nil {
 		return fmt.Errorf("default network: %w", err)
 	}
+	w.Filed = e.filed(w.Default)
 	w.Choices, err = e.choices(ctx, pod)
 	return err
 }
@@ -206,8 +212,8 @@ func (e *Engine) take(tx *journal.Tx, a *Attachment, p Planned) error {
 	if err := hold(tx, *a); err != nil {
 		return err
 	}
-	if p.IPAM == nil {
-		return nil
+	if p.IPAM == nil || a.Filed != "" {
+		return nil // addresses of files come after the transaction
 	}
 	lease, err := ipam.Reserve(tx.Bucket(journal.Addresses), a.Config.Name, *p.IPAM, owner(*a), p.Asked)
 	if err != nil {

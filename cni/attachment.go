@@ -109,6 +109,10 @@ type Attachment struct {
 	// Leased says that the addresses come from the network's own servers, through
 	// the interface once it is there (ipam type dhcp).
 	Leased bool `json:"leased,omitempty"`
+	// Filed is the directory (dataDir) in whose files the addresses are, under the
+	// network's name, as the reference host-local keeps them; empty for addresses
+	// that the journal has. They are known once the interface is attached.
+	Filed string `json:"filed,omitempty"`
 	// Gateways are the pod's default routes that this attachment provides, at
 	// most one a family over all attachments of a pod.
 	Gateways []netip.Addr `json:"gateways,omitempty"`

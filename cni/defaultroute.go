@@ -78,8 +78,8 @@ func provided(records []Record) []Gateway {
 func steer(records []Record) error {
 	for i := range records {
 		a := &records[i].Attachment
-		if a.Kind == KindExec || a.Leased || len(a.Gateways) == 0 {
-			continue // their routes are known only once they are attached
+		if a.Kind == KindExec || a.Leased || len(a.Gateways) == 0 || a.Filed != "" && len(a.Addresses) == 0 {
+			continue // their addresses are not known yet
 		}
 		a.Routes = others(a.Routes, provided(records[i:i+1]))
 		for _, gw := range a.Gateways {

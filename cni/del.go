@@ -44,15 +44,12 @@ func (e *Engine) delUnknown(ctx context.Context, r Request) error {
 		e.Log.WarnContext(ctx, "container unknown and no default network configured: nothing to detach", "container", r.ContainerID, "error", err)
 		return nil
 	}
-	network, err := c.network()
-	if err != nil || primaryNative(network) {
+	a, owed, err := e.unknown(r, c)
+	if err != nil || !owed {
 		return err // without a record there is nothing of ours
 	}
-	w := Wanted{ContainerID: r.ContainerID, IfName: r.IfName, Netns: Netns{Path: r.NetnsPath}, CNIArgs: cniArgs(r), Pod: r.pod()}
-	a := w.attachment(network, r.IfName)
-	a.Network, a.Default = c.name(network), true
 	if err := e.Delegate.Del(ctx, r.Run, a, nil); err != nil {
-		return fmt.Errorf("detach default network %s of unknown container %s: %w", network.Name, r.ContainerID, err)
+		return fmt.Errorf("detach default network %s of unknown container %s: %w", a.Config.Name, r.ContainerID, err)
 	}
 	e.gone.add(r.ContainerID)
 	return nil
@@ -76,7 +73,7 @@ func (e *Engine) detachAll(ctx context.Context, r Request, records []Record) err
 	}
 	e.sweep(ctx, r, ns, records)
 	for _, rec := range slices.Backward(records) {
-		if err := e.detach(ctx, r, ns, rec); err != nil && e.quarantines(rec) {
+		if err := e.remove(ctx, r, ns, rec); err != nil && e.quarantines(rec) {
 			left = append(left, failed{rec, err})
 		} else if err != nil {
 			errs = append(errs, fmt.Errorf("detach network %s from %s: %w", rec.Attachment.Network, rec.Attachment.IfName, err))
@@ -114,6 +111,14 @@ func (e *Engine) forget(done []Record, left []failed) error {
 		}
 	}
 	return err
+}
+
+// remove detaches, and frees the addresses that the journal does not hold.
+func (e *Engine) remove(ctx context.Context, r Request, ns *os.File, rec Record) error {
+	if err := e.detach(ctx, r, ns, rec); err != nil {
+		return err
+	}
+	return e.leave(ctx, r, rec)
 }
 
 func (e *Engine) detach(ctx context.Context, r Request, ns *os.File, rec Record) error {

@@ -77,6 +77,10 @@ type Options struct {
 	// Flat reads the file in which whereabouts has its defaults on this node: a bare
 	// ipam object, nil for none.
 	Flat func() (json.RawMessage, error)
+	// Files opens the address files of a network below dataDir, or says why this
+	// daemon does not see them as the host's plugins do; nil for never. Default
+	// networks of type bridge are executed then.
+	Files func(dataDir, network string) (AddressFiles, error)
 	// Flights records how calls go; nil for none.
 	Flights Flights
 	// Leases serves the ipam type dhcp.

@@ -69,11 +69,6 @@ type hoster interface {
 	HostLinks(r Record) ([]Link, error)
 }
 
-// primaryNative says whether n, as a default network, is served in process. A
-// bridge is not: it is older than Tendril on its node, and which of its addresses
-// are taken is known to its plugins alone.
-func primaryNative(n netconf.Network) bool { return n.Native() && kindOf(n) != KindBridge }
-
 // note puts into rec what its driver and its modifiers will change.
 func (e *Engine) note(ctx context.Context, ns *os.File, rec *Record) (err error) {
 	a := rec.Attachment

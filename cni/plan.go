@@ -30,6 +30,8 @@ type Wanted struct {
 	Flat json.RawMessage
 	// Default is the pod's default network.
 	Default Choice
+	// Filed says that its address files, if it has such, are there for the daemon.
+	Filed bool
 	// Choices are the other networks, in the order in which they are numbered.
 	Choices []Choice
 	// Devices that the kubelet gave to the pod, by extended resource, in the
@@ -93,7 +95,10 @@ func (p *planner) choose(i int, c Choice) (Planned, error) {
 	if err != nil {
 		return Planned{}, refusal.Name(err, c.object())
 	}
-	own := network.Native() && (i > 0 || primaryNative(network))
+	dir, own := "", network.Native()
+	if i == 0 {
+		dir, own = p.wanted.primary(network)
+	}
 	warnings, err := servable(c, network, own)
 	if err != nil {
 		return Planned{}, refusal.Name(err, c.Where)
@@ -106,9 +111,9 @@ func (p *planner) choose(i int, c Choice) (Planned, error) {
 		return Planned{}, err
 	}
 	a := p.wanted.attachment(network, ifName)
-	a.Network, a.MAC, a.Default = c.name(network), c.Element.MAC, i == 0
+	a.Network, a.MAC, a.Default, a.Filed = c.name(network), c.Element.MAC, i == 0, dir
 	if !own {
-		a.Kind = KindExec
+		a.Kind, a.Filed = KindExec, ""
 	}
 	if c.Asked {
 		a.Selection = &c.Element

@@ -89,7 +89,7 @@ func (e *Engine) planMore(ctx context.Context, pod Pod, r Request, c comparison)
 		return nil, nil
 	}
 	first := c.first.Attachment
-	w := Wanted{ContainerID: r.ContainerID, IfName: r.IfName, Netns: first.Netns, Pod: first.Pod, CNIArgs: ofPod(first.CNIArgs)}
+	w := Wanted{ContainerID: r.ContainerID, IfName: r.IfName, Netns: first.Netns, Pod: first.Pod, CNIArgs: ofPod(first.CNIArgs), Filed: first.Filed != ""}
 	w.Ordinal = pod.Ordinal
 	var err error
 	if w.Flat, err = e.flat(); err != nil {

@@ -31,7 +31,7 @@ func (e *Engine) Recover(ctx context.Context) error {
 		return err
 	}
 	if boot != e.BootID {
-		return e.afterReboot(all)
+		return e.afterReboot(ctx, all)
 	}
 	if err := e.undoUnfinished(ctx, all); err != nil {
 		return err
@@ -65,8 +65,20 @@ func (e *Engine) publishAll() error {
 	return nil
 }
 
-func (e *Engine) afterReboot(all []Record) error {
-	dead := filter(all, func(r Record) bool { return r.Attachment.Kind != KindExec })
+// afterReboot drops the records of what died with the kernel. Address files may lie
+// on a disk: no sandbox of an earlier boot is alive, so they are freed before the
+// first pod asks. Where that fails, the record stays for the DEL, too.
+func (e *Engine) afterReboot(ctx context.Context, all []Record) error {
+	dead := filter(all, func(r Record) bool {
+		if r.Attachment.Kind == KindExec {
+			return false
+		}
+		err := e.leave(ctx, Request{}, r)
+		if err != nil {
+			e.Log.WarnContext(ctx, "addresses of an earlier boot not freed yet", "container", r.Attachment.ContainerID, "network", r.Attachment.Network, "error", err)
+		}
+		return err == nil
+	})
 	if len(dead) > 0 {
 		e.Log.Info("records of an earlier boot dropped", "count", len(dead))
 	}

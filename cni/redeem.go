@@ -15,24 +15,22 @@ func (e *Engine) Redeem(ctx context.Context, r Request) error {
 		if err != nil {
 			return err
 		}
-		if len(records) == 0 && !e.gone.has(r.ContainerID) && !e.nativeDefault(ctx) {
-			// A container that was started before Tendril: its default network is
-			// the plugins' business.
+		if len(records) == 0 && !e.gone.has(r.ContainerID) && e.owed(ctx, r) {
 			return errNoRunner
 		}
 	}
 	return e.Del(ctx, r)
 }
 
-// nativeDefault says whether the default network is known to be served without
-// plugins.
-func (e *Engine) nativeDefault(ctx context.Context) bool {
+// owed reports whether plugins may have attached a container that the journal does
+// not know. What cannot be told is owed.
+func (e *Engine) owed(ctx context.Context, r Request) bool {
 	c, err := e.primary(ctx)
 	if err != nil {
-		return false
+		return true
 	}
-	n, err := c.network()
-	return err == nil && primaryNative(n)
+	_, owed, err := e.unknown(r, c)
+	return owed || err != nil
 }
 
 // NeedsRuntime reports whether err, of Redeem, Plug or Audit, says that a plugin

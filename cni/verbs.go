@@ -66,7 +66,7 @@ func (e *Engine) check(ctx context.Context, r Request, ns *os.File, rec Record) 
 		return fmt.Errorf("it is not attached (%s)", rec.Phase)
 	}
 	if e.Drivers[a.Kind] != nil {
-		return e.checkNative(ctx, ns, rec)
+		return errors.Join(e.checkNative(ctx, ns, rec), e.checkFiled(rec))
 	}
 	verbs, ok := e.Delegate.(Verbs)
 	if !ok {
@@ -99,7 +99,7 @@ func (e *Engine) Available(ctx context.Context, r Request) error {
 		return Unavailable("no default network", err)
 	}
 	verbs, ok := e.Delegate.(Verbs)
-	if !ok || r.Run == nil || primaryNative(network) {
+	if !ok || r.Run == nil || !older(network) || e.filed(c) {
 		return nil
 	}
 	return Unavailable("the default network is not available", verbs.Status(ctx, r.Run, network))
@@ -159,8 +159,8 @@ func (e *Engine) all() (out []Record, err error) {
 }
 
 // forwardGC tells the plugins of each foreign network which of its attachments
-// are left in the journal. The default network has those beside that the runtime
-// lists: pods that are older than Tendril.
+// are left in the journal, whoever attached them. The default network has those
+// beside that the runtime lists: pods that are older than Tendril.
 func (e *Engine) forwardGC(ctx context.Context, r Request, valid []types.GCAttachment) error {
 	verbs, ok := e.Delegate.(Verbs)
 	if !ok || r.Run == nil {
@@ -175,13 +175,15 @@ func (e *Engine) forwardGC(ctx context.Context, r Request, valid []types.GCAttac
 		a := rec.Attachment
 		if a.Kind == KindExec {
 			networks[a.Config.Name] = a.Config
+		}
+		if a.Kind == KindExec || a.Filed != "" {
 			list[a.Config.Name] = append(list[a.Config.Name], types.GCAttachment{ContainerID: a.ContainerID, IfName: a.IfName})
 		}
 	}
 	var errs []error
 	if c, err := e.primary(ctx); err == nil {
 		n, err := c.network()
-		if errs = append(errs, err); err == nil && !primaryNative(n) {
+		if errs = append(errs, err); err == nil && older(n) {
 			networks[n.Name] = n
 			list[n.Name] = union(list[n.Name], valid)
 		}

@@ -47,9 +47,19 @@ type HostLocal struct {
 	// and uses ParseResolvConf.
 	ResolvConf string
 	// DataDir is where the reference plugin keeps its files, empty for its
-	// default /var/lib/cni/networks. Nothing here uses it; it is for taking over
-	// a live node.
+	// default. Reserve does not use it: see package hostlocal.
 	DataDir string
+}
+
+// DefaultDataDir is the reference's directory of networks.
+const DefaultDataDir = "/var/lib/cni/networks"
+
+// Dir is DataDir, or the reference's own.
+func (h *HostLocal) Dir() string {
+	if h.DataDir == "" {
+		return DefaultDataDir
+	}
+	return h.DataDir
 }
 
 // wire is the ipam object as it is written, for both types. Go's decoder does

@@ -76,7 +76,7 @@ func withRanges(c call) (json.RawMessage, error) {
 }
 
 func (c call) store(h *ipam.HostLocal) *hostlocal.Store {
-	return hostlocal.At(h.DataDir, c.network.Name)
+	return hostlocal.At(h.Dir(), c.network.Name)
 }
 
 func hostLocalLease(ctx context.Context, c call) (*current.Result, error) {

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/tendril-cni/tendril/cmd/tendrild/install"
@@ -89,6 +90,7 @@ func flags() (cfg node.Config, level slog.Level, done bool) {
 	fs.StringVar(&cfg.MetricsAddr, "metrics-addr", "", "host:port for /healthz, /readyz and /metrics; empty for none")
 	fs.StringVar(&cfg.MultusDir, "multus-dir", "/var/lib/cni/multus", "where a Multus that Tendril takes over from keeps its state (cniDir); empty to take nothing over")
 	fs.StringVar(&cfg.SriovDir, "sriov-dir", "/var/lib/cni/sriov", "where sriov-cni keeps its state")
+	hostLocal := fs.String("host-local-dirs", "/var/lib/cni", "directories of the host, separated by commas, that the daemon sees under their own paths: default networks of type bridge whose host-local keeps its files below them are served in process")
 	fs.BoolVar(&cfg.Displace, "take-over", false, "set the CNI configuration of Multus (00-multus.conf) aside, so that the runtime calls Tendril")
 	fs.StringVar(&cfg.Whereabouts, "whereabouts", "auto", "namespace in which whereabouts keeps its objects, while other nodes still use it: addresses are shared with it; auto looks whether it is there, off does not")
 	fs.StringVar(&cfg.MultusSocket, "multus-socket", "", "path of a socket that speaks the protocol of the Multus daemon, for tools that expect it (/run/multus/multus.sock); empty for none")
@@ -101,6 +103,7 @@ func flags() (cfg node.Config, level slog.Level, done bool) {
 	if *show {
 		fmt.Println("tendrild", version)
 	}
+	cfg.HostLocalDirs = strings.FieldsFunc(*hostLocal, func(r rune) bool { return r == ',' })
 	cfg.Shim, cfg.Version = shimBeside(), version
 	return cfg, level, *show
 }

@@ -15,9 +15,6 @@ import (
 	"github.com/tendril-cni/tendril/ipam"
 )
 
-// DefaultDir is the reference's directory of networks.
-const DefaultDir = "/var/lib/cni/networks"
-
 const (
 	lastPrefix = "last_reserved_ip."
 	lineBreak  = "\r\n"
@@ -26,12 +23,9 @@ const (
 // Store is the directory of one network.
 type Store struct{ dir string }
 
-// At returns the directory of network below dataDir, "" for DefaultDir. It need
-// not be there: nothing is held in it then, and Reserve makes it.
+// At returns the directory of network below dataDir. It need not be there: nothing
+// is held in it then, and Reserve makes it.
 func At(dataDir, network string) *Store {
-	if dataDir == "" {
-		dataDir = DefaultDir
-	}
 	return &Store{dir: filepath.Join(dataDir, network)}
 }
 

@@ -39,6 +39,9 @@ type Config struct {
 	// MultusDir and SriovDir are where Multus and sriov-cni keep what they know of
 	// running pods; empty to take nothing over.
 	MultusDir, SriovDir string
+	// HostLocalDirs are directories of the host, under their own paths, in which
+	// default networks may have the files of host-local; none has them executed.
+	HostLocalDirs []string
 	// Displace has the configuration of Multus set aside when Tendril's own is
 	// installed; Uninstall puts it back.
 	Displace bool
@@ -80,6 +83,11 @@ func (c Config) validate() error {
 	} {
 		if !filepath.IsAbs(path) {
 			return refusal.New("tendrild", flag, path, "an absolute path")
+		}
+	}
+	for _, dir := range c.HostLocalDirs {
+		if !filepath.IsAbs(dir) {
+			return refusal.New("tendrild", "--host-local-dirs", dir, "absolute paths")
 		}
 	}
 	if c.NodeName == "" {

@@ -11,8 +11,10 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/tendril-cni/tendril/cmd/tendrild/install"
+	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/delegate"
 	"github.com/tendril-cni/tendril/cni/netconf"
+	"github.com/tendril-cni/tendril/ipam/hostlocal"
 )
 
 // multusConfDir is where Multus has the configurations of networks that are only
@@ -35,6 +37,15 @@ func (d *daemon) defaultNetwork() (netconf.Network, error) {
 	}
 	network, _, err := delegate.Discover(dir, install.Own)
 	return network, err
+}
+
+// addressFiles implements cni.Options.Files.
+func (d *daemon) addressFiles(dataDir, network string) (cni.AddressFiles, error) {
+	files, err := hostlocal.Dirs(d.HostLocalDirs).Open(dataDir, network)
+	if err != nil {
+		return nil, err
+	}
+	return files, nil
 }
 
 // find implements cni.Options.Find.

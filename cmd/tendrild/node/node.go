@@ -178,6 +178,7 @@ func (d *daemon) newEngine(boot string) *cni.Engine {
 		Claim:      d.slots.claimer(),
 		Prober:     prober{},
 		Flat:       d.flat,
+		Files:      d.addressFiles,
 		Flights:    d.flights,
 		Leases:     d.leases,
 		BootID:     boot,

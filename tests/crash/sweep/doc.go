@@ -9,7 +9,8 @@
 //
 // Points are the steps of the journal ([Sweep.JournalSteps]) and every call by
 // which the daemon may change the kernel ([Sweep.KernelCalls]): netlink messages,
-// and files opened for writing below /sys and /proc/sys. The latter need no hook
+// and files opened for writing below /sys and /proc/sys, or in a directory of
+// address files. The latter need no hook
 // in the code under test: the victim puts a seccomp filter on itself, and the
 // kernel stops each of these calls before it is made (seccomp_unotify(2)).
 //

@@ -40,6 +40,8 @@ func Main(m *testing.M) {
 type Scene struct {
 	// Sysfs is where the daemon finds its NICs.
 	Sysfs string
+	// HostLocal is a directory that has the files of host-local; empty for none.
+	HostLocal string
 	// Default is the default network's configuration, a list.
 	Default string
 	// Annotation is the pod's networks, Definitions their spec.config by name.
@@ -84,7 +86,7 @@ func perform(dir string) error {
 	if err := json.Unmarshal(data, &s); err != nil {
 		return err
 	}
-	calls := &counter{path: filepath.Join(dir, "calls")}
+	calls := &counter{path: filepath.Join(dir, "calls"), files: s.HostLocal}
 	if calls.fatal, err = strconv.Atoi(os.Getenv(envCall)); err == nil {
 		if err := calls.install(); err != nil {
 			return fmt.Errorf("install seccomp filter: %w", err)
@@ -106,7 +108,12 @@ func perform(dir string) error {
 
 // config is the daemon's, with all its directories below dir.
 func (s Scene) config(dir string) node.Config {
+	var files []string
+	if s.HostLocal != "" {
+		files = []string{s.HostLocal}
+	}
 	return node.Config{
+		HostLocalDirs: files,
 		NodeName: "crash", RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"),
 		SysfsRoot: s.Sysfs, KubeletRoot: filepath.Join(dir, "kubelet"),
 		CNIBinDir: filepath.Join(dir, "bin"), CNIConfDir: filepath.Join(dir, "net.d"),

@@ -19,6 +19,8 @@ type counter struct {
 	// fatal is the number, from 1, of the call that is not made any more; 0 counts
 	// alone.
 	fatal int
+	// files is a directory whose files count as the kernel's do; empty for none.
+	files string
 	// armed says that calls count from now on.
 	armed atomic.Bool
 }
@@ -74,7 +76,7 @@ func (c *counter) install() error {
 	return nil
 }
 
-// filter lets sendto, and openat for writing, be asked about.
+// filter lets sendto, unlinkat, and openat for writing, be asked about.
 func filter() []unix.SockFilter {
 	const (
 		nr    = 0  // offsetof(struct seccomp_data, nr)
@@ -85,7 +87,8 @@ func filter() []unix.SockFilter {
 	}
 	return []unix.SockFilter{
 		load(nr),
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_SENDTO, Jt: 4},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_SENDTO, Jt: 5},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_UNLINKAT, Jt: 4},
 		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_OPENAT, Jf: 2},
 		load(flags),
 		{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: unix.O_ACCMODE, Jt: 1},
@@ -105,7 +108,7 @@ func (c *counter) serve(fd int, file *os.File) {
 			fmt.Fprintln(os.Stderr, "receive seccomp notification:", errno)
 			die()
 		}
-		if c.armed.Load() && changes(n) {
+		if c.armed.Load() && c.changes(n) {
 			count++
 			if count == c.fatal {
 				die()
@@ -122,9 +125,9 @@ func (c *counter) serve(fd int, file *os.File) {
 }
 
 // changes says whether the call is one that counts: a message to the kernel, or a
-// file of the kernel's opened for writing. The path is this process' own memory,
-// and the thread that owns it waits for the answer.
-func changes(n notification) bool {
+// file of the kernel's, or below c.files, opened for writing or removed. The path
+// is this process' own memory, and the thread that owns it waits for the answer.
+func (c *counter) changes(n notification) bool {
 	if n.nr == unix.SYS_SENDTO {
 		return true
 	}
@@ -135,6 +138,9 @@ func changes(n notification) bool {
 			break
 		}
 		path = append(path, b)
+	}
+	if c.files != "" && strings.HasPrefix(string(path), c.files+"/") {
+		return true
 	}
 	return strings.HasPrefix(string(path), "/sys/") || strings.HasPrefix(string(path), "/proc/sys/") || strings.HasPrefix(string(path), "/proc/thread-self/")
 }

@@ -71,8 +71,9 @@ containers:
       - {name: cni-conf, mountPath: {{ $paths.cniConf }}}
       # allowlist.conf, which kernel parameters networks may set (tuning).
       - {name: cni-tuning, mountPath: /etc/cni/tuning, readOnly: true}
-      # What Multus, sriov-cni and host-local know of pods that run.
-      - {name: cni-state, mountPath: /var/lib/cni}
+      # What Multus, sriov-cni and host-local know of pods that run. The daemon
+      # and the plugins on the host have to see the same files of host-local.
+      - {name: cni-state, mountPath: /var/lib/cni, mountPropagation: HostToContainer}
       # Pods' namespaces appear while the daemon runs. The runtime spells
       # the directory either way.
       - {name: netns, mountPath: /run/netns, mountPropagation: HostToContainer}
