@@ -114,7 +114,7 @@ func (s Scene) config(dir string) node.Config {
 	}
 	return node.Config{
 		HostLocalDirs: files,
-		NodeName: "crash", RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"),
+		NodeName:      "crash", RunDir: filepath.Join(dir, "run"), StateDir: filepath.Join(dir, "state"),
 		SysfsRoot: s.Sysfs, KubeletRoot: filepath.Join(dir, "kubelet"),
 		CNIBinDir: filepath.Join(dir, "bin"), CNIConfDir: filepath.Join(dir, "net.d"),
 		MultusDir: filepath.Join(dir, "multus"), SriovDir: filepath.Join(dir, "sriov"), MultusSocket: filepath.Join(dir, "multus.sock"),
