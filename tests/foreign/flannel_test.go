@@ -1,11 +1,9 @@
 package foreign
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -27,9 +25,6 @@ FLANNEL_MTU=1450
 FLANNEL_IPMASQ=true
 `
 
-// runtimeConfig is what a container runtime gives the shim.
-const runtimeConfig = `{"cniVersion":"1.0.0","name":"tendril","type":"tendril","socket":%q,"spool":%q}`
-
 // overlay is a node whose default network is Flannel's, as its manifest configures
 // it, with a macvlan for the pod beside it.
 type overlay struct {
@@ -46,10 +41,7 @@ func newOverlay(t *testing.T) *overlay {
 	if o.path, err = plugins(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	o.shim = filepath.Join(t.TempDir(), "tendril")
-	if out, err := exec.Command("go", "build", "-o", o.shim, "../../cmd/tendril").CombinedOutput(); err != nil {
-		t.Fatalf("build shim: %v: %s", err, out)
-	}
+	o.shim = buildShim(t)
 	sys := filepath.Join(o.dirs, "sys")
 	if err := os.MkdirAll(filepath.Join(sys, "bus/pci/devices"), 0o755); err != nil {
 		t.Fatal(err)
@@ -80,26 +72,10 @@ func (o *overlay) flanneld(runs bool) {
 	}
 }
 
-// call runs the shim as a container runtime does.
+// call has the shim make a call for the pod.
 func (o *overlay) call(command string) (*current.Result, *types.Error) {
 	o.t.Helper()
-	cmd := exec.CommandContext(o.t.Context(), o.shim)
-	cmd.Env = []string{"CNI_COMMAND=" + command, "CNI_CONTAINERID=c1", "CNI_IFNAME=eth0", "CNI_PATH=" + o.path,
-		fmt.Sprintf("CNI_NETNS=/proc/%d/fd/%d", os.Getpid(), o.Pod.Fd()), "CNI_ARGS=K8S_POD_NAMESPACE=blue;K8S_POD_NAME=p;K8S_POD_UID=u1"}
-	cmd.Stdin = strings.NewReader(fmt.Sprintf(runtimeConfig, filepath.Join(o.Dir, "run", "tendril.sock"), filepath.Join(o.Dir, "state", "spool")))
-	out, err := cmd.Output()
-	if err != nil {
-		failure := &types.Error{}
-		if json.Unmarshal(out, failure) != nil {
-			o.t.Fatalf("%s: %v: no error object: %s", command, err, out)
-		}
-		return nil, failure
-	}
-	result := &current.Result{}
-	if len(out) > 0 && json.Unmarshal(out, result) != nil {
-		o.t.Fatalf("%s: no result: %s", command, out)
-	}
-	return result, nil
+	return executed{o.t, o.shim, o.path, shimConfig(o.Stand)}.call(command, "c1", o.Pod)
 }
 
 func (o *overlay) must(command string) *current.Result {
