@@ -30,6 +30,9 @@ type Options struct {
 	Default []byte
 	// Plugins is CNI_PATH.
 	Plugins string
+	// HostLocal is the directory in which host-local has its files; empty for none
+	// that the daemon uses.
+	HostLocal string
 	// Group is charged for the daemon; nil for none.
 	Group *Group
 }
@@ -46,7 +49,7 @@ func StartTendril(ctx context.Context, o Options) (*Tendril, error) {
 	}
 	process, err := o.Group.Start(filepath.Join(o.Dir, "tendrild.log"), exec.Command(filepath.Join(o.Bin, "tendrild"), "--node-name="+o.Node, "--kubeconfig="+o.Kubeconfig,
 		"--run-dir=/run/tendril", "--state-dir="+filepath.Join(o.Dir, "state"), "--kubelet-root="+filepath.Join(o.Dir, "kubelet"),
-		"--cni-bin-dir="+binDir, "--cni-conf-dir="+confDir))
+		"--cni-bin-dir="+binDir, "--cni-conf-dir="+confDir, "--host-local-dirs="+o.HostLocal))
 	if err != nil {
 		return nil, err
 	}

@@ -145,7 +145,7 @@ func (b *sandbox) has(want int) error {
 // returned looks whether the reference has all its addresses back: its DEL says
 // success whatever happens.
 func (s *stand) returned() error {
-	kept, err := filepath.Glob("/run/host-local/*/10.*")
+	kept, err := filepath.Glob(hostLocalDir + "/*/10.*")
 	if err == nil && len(kept) > 0 {
 		err = fmt.Errorf("look at the reference's addresses: %d are not given back, such as %s", len(kept), kept[0])
 	}

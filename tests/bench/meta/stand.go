@@ -96,8 +96,11 @@ func (s *stand) define(ctx context.Context) error {
 	return nil
 }
 
+// hostLocalDir is where both sides keep the addresses of their default network.
+const hostLocalDir = "/run/host-local"
+
 func hostLocal(subnet string) map[string]any {
-	return map[string]any{"type": "host-local", "dataDir": "/run/host-local", "ranges": [][]map[string]string{{{"subnet": subnet}}}}
+	return map[string]any{"type": "host-local", "dataDir": hostLocalDir, "ranges": [][]map[string]string{{{"subnet": subnet}}}}
 }
 
 // bridge is the default network of both sides, but for the bridge and the subnet.
