@@ -23,7 +23,8 @@ type Fault struct {
 	Delay time.Duration
 	// Code, if not 0, is the answer to a request, which then goes no further.
 	Code int
-	// Drop lets a request through and then ends the connection without an answer.
+	// Drop lets a write through, and then ends the connection without an answer. A
+	// read, which might be a watch, ends at once.
 	Drop bool
 	// Writes limits Code and Drop to requests that write, Times to so many of
 	// them; 0 is all.
@@ -154,8 +155,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case f.Code != 0:
 		refuse(w, f.Code)
 	case f.Drop:
-		// The write must be over before the connection is.
-		p.behind.ServeHTTP(nowhere{http.Header{}}, r.WithContext(context.WithoutCancel(r.Context())))
+		if r.Method != http.MethodGet {
+			// The write must be over before the connection is.
+			p.behind.ServeHTTP(nowhere{http.Header{}}, r.WithContext(context.WithoutCancel(r.Context())))
+		}
 		panic(http.ErrAbortHandler)
 	default:
 		p.behind.ServeHTTP(w, r)
