@@ -57,6 +57,9 @@ func failures(t *testing.T) []*failure {
 			t.Fatalf("%s: want the parts case.yaml and want (%v)", path, err)
 		}
 		f := &failure{name: strings.TrimSuffix(filepath.Base(path), ".txtar"), path: path, archive: a, want: string(a.Files[1].Data)}
+		if f.want == "" && !*update {
+			t.Fatalf("%s: want is empty: run with -args -update, and read what it says", path)
+		}
 		if err := yaml.UnmarshalStrict(a.Files[0].Data, &f.text); err != nil {
 			t.Fatalf("%s: %v", path, err)
 		}

@@ -125,8 +125,8 @@ func (p *play) install(t *testing.T) {
 
 func (p *play) rolledOut(t *testing.T) {
 	t.Helper()
-	p.Ask(t, "-n", "tendril-system", "rollout", "status", "daemonset/tendrild", "--timeout=180s")
-	p.Ask(t, "-n", "tendril-system", "rollout", "status", "deployment/tendril-controller", "--timeout=180s")
+	p.Ask(t, "-n", "tendril-system", "rollout", "status", "daemonset/tendrild", "--timeout=300s")
+	p.Ask(t, "-n", "tendril-system", "rollout", "status", "deployment/tendril-controller", "--timeout=300s")
 }
 
 func (p *play) hasVF(t *testing.T) {
@@ -155,7 +155,7 @@ func (p *play) token(t *testing.T) {
 func (p *play) refused(t *testing.T) {
 	p.Invariant10NothingDenied(t) // of the installation; from here on rights are taken away
 	p.Ask(t, "delete", "-f", p.manifest("controller.yaml"))
-	p.Ask(t, "-n", "tendril-system", "wait", "--for=delete", "pods", "-l", "app.kubernetes.io/name=tendril-controller", "--timeout=180s")
+	p.Ask(t, "-n", "tendril-system", "wait", "--for=delete", "pods", "-l", "app.kubernetes.io/name=tendril-controller", "--timeout=300s")
 	p.Ask(t, "apply", "-f", p.manifest("uninstall.yaml"))
 	p.Wait(t, "the uninstaller to name the pod", func(ctx context.Context) (string, bool, error) {
 		out, err := p.Kubectl(ctx, "-n", "tendril-system", "get", "pods", "-l", "app.kubernetes.io/name=tendrild",
@@ -166,14 +166,14 @@ func (p *play) refused(t *testing.T) {
 		t.Errorf("the configuration is gone before the pod: %s (%v)", out, err)
 	}
 	p.Ask(t, "apply", "-f", p.manifest("node.yaml"))
-	p.Ask(t, "-n", "tendril-system", "rollout", "status", "daemonset/tendrild", "--timeout=180s")
+	p.Ask(t, "-n", "tendril-system", "rollout", "status", "daemonset/tendrild", "--timeout=300s")
 	p.hasVF(t)
 	p.Must(t, p.PodGone(p.Ctx, "quickstart"))
 }
 
 func (p *play) uninstalled(t *testing.T) {
 	p.Ask(t, "apply", "-f", p.manifest("uninstall.yaml"))
-	p.Ask(t, "-n", "tendril-system", "rollout", "status", "daemonset/tendrild", "--timeout=180s")
+	p.Ask(t, "-n", "tendril-system", "rollout", "status", "daemonset/tendrild", "--timeout=300s")
 	p.Ask(t, "delete", "-f", p.manifest("node.yaml"))
 	p.Ask(t, "annotate", "nodes", "--all", "tendril.dev/cni-plugins-", "tendril.dev/links-", "tendril.dev/userspace-resources-")
 	p.plain(t, "after")
