@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"sync"
 
 	"github.com/tendril-cni/tendril/cni/refusal"
 )
@@ -44,15 +45,17 @@ const (
 )
 
 // spaceForm is what an object's name may hold (RFC 1123, lower case), short
-// enough to go behind a cell's name.
-var spaceForm = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+// enough to go behind a cell's name. It is compiled by the first who needs it.
+var spaceForm = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+})
 
 const spaceMax = 200
 
 // CheckSpace refuses a name that cannot be that of an address space. Empty is
 // the default space.
 func CheckSpace(field, name string) error {
-	if name == "" || len(name) <= spaceMax && spaceForm.MatchString(name) {
+	if name == "" || len(name) <= spaceMax && spaceForm().MatchString(name) {
 		return nil
 	}
 	return refusal.New("", field, name, fmt.Sprintf("lower case letters, digits, - and ., at most %d characters", spaceMax))

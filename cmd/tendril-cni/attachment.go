@@ -1,46 +1,64 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
 
-	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
-	cniversion "github.com/containernetworking/cni/pkg/version"
+	"github.com/containernetworking/cni/pkg/types/create"
 
 	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/netconf"
 	"github.com/tendril-cni/tendril/cni/refusal"
 )
 
-// runtimeConfig are the capability arguments that link kinds read.
-type runtimeConfig struct {
+// given is what ADD and CHECK read of the configuration themselves; the rest is
+// the drivers' and the ipams'. It is decoded once: to look at its type takes
+// encoding/json longer than to read it.
+type given struct {
+	Master        string `json:"master"`
+	DeviceID      string `json:"deviceID"`
 	RuntimeConfig struct {
-		MAC      string `json:"mac"`
-		DeviceID string `json:"deviceID"`
+		MAC      string   `json:"mac"`
+		DeviceID string   `json:"deviceID"`
+		IPs      []string `json:"ips"`
 	} `json:"runtimeConfig"`
-	DeviceID string `json:"deviceID"`
+	Args struct {
+		CNI struct {
+			IPs []string `json:"ips"`
+		} `json:"cni"`
+	} `json:"args"`
+	PrevResult json.RawMessage `json:"prevResult"`
+}
+
+func decodeGiven(stdin []byte) (g given, err error) {
+	err = json.Unmarshal(stdin, &g)
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		return g, refusal.New("network configuration", wrong.Field, wrong.Value, "a value of type "+wrong.Type.String()).Because(err)
+	}
+	if err != nil {
+		return g, fmt.Errorf("decode configuration: %w", err)
+	}
+	return g, nil
 }
 
 // attachment is what the call asks for, without addresses.
 func (c call) attachment(kind string) (cni.Attachment, error) {
-	var rc runtimeConfig
-	if err := json.Unmarshal(c.StdinData, &rc); err != nil {
-		return cni.Attachment{}, fmt.Errorf("decode configuration: %w", err)
+	g, err := c.given()
+	if err != nil {
+		return cni.Attachment{}, err
 	}
 	a := cni.Attachment{
 		ContainerID: c.ContainerID, IfName: c.IfName, Call: c.IfName, Netns: cni.Netns{Path: c.Netns},
 		Network: c.network.Name, Kind: kind, Config: c.network, CNIArgs: c.Args,
 		Pod:    cni.PodRef{Namespace: c.args["K8S_POD_NAMESPACE"], Name: c.args["K8S_POD_NAME"], UID: c.args["K8S_POD_UID"]},
-		Device: rc.DeviceID,
+		Device: cmp.Or(g.RuntimeConfig.DeviceID, g.DeviceID),
 	}
-	if rc.RuntimeConfig.DeviceID != "" {
-		a.Device = rc.RuntimeConfig.DeviceID
-	}
-	var err error
-	if a.MAC, err = c.mac(kind, rc.RuntimeConfig.MAC); err != nil {
+	if a.MAC, err = c.mac(kind, g.RuntimeConfig.MAC); err != nil {
 		return a, err
 	}
 	a.DNS, err = netconf.ParseDNS(c.network.Plugins[0])
@@ -75,25 +93,19 @@ func (c call) mac(kind, runtime string) (string, error) {
 
 // prevResult is the result of the chain so far, nil if there is none.
 func (c call) prevResult() (*current.Result, error) {
-	conf := struct {
-		CNIVersion string         `json:"cniVersion"`
-		Raw        map[string]any `json:"prevResult"`
-	}{}
-	if err := json.Unmarshal(c.StdinData, &conf); err != nil {
-		return nil, fmt.Errorf("decode configuration: %w", err)
+	g, err := c.given()
+	if err != nil || len(g.PrevResult) == 0 || string(g.PrevResult) == "null" {
+		return nil, err
 	}
-	if conf.Raw == nil {
-		return nil, nil
-	}
-	n := types.NetConf{CNIVersion: c.network.CNIVersion, RawPrevResult: conf.Raw}
-	if err := cniversion.ParsePrevResult(&n); err != nil {
+	res, err := create.Create(c.network.CNIVersion, g.PrevResult)
+	if err != nil {
 		return nil, fmt.Errorf("decode prevResult: %w", err)
 	}
-	res, err := current.NewResultFromResult(n.PrevResult)
+	out, err := current.NewResultFromResult(res)
 	if err != nil {
 		return nil, fmt.Errorf("convert prevResult: %w", err)
 	}
-	return res, nil
+	return out, nil
 }
 
 // errNoPrevious is for plugins that only work in a chain.
@@ -104,11 +116,12 @@ func errNoPrevious(kind string) error {
 // chainedMaster sets the master of a link that is chained after another plugin
 // and names none: the one interface of that plugin's result.
 func chainedMaster(c call, n netconf.Network) (netconf.Network, error) {
-	var conf struct {
-		Master string `json:"master"`
+	g, err := c.given()
+	if err != nil || g.Master != "" {
+		return n, err
 	}
 	res, err := c.prevResult()
-	if err = errors.Join(err, json.Unmarshal(c.StdinData, &conf)); err != nil || res == nil || conf.Master != "" {
+	if err != nil || res == nil {
 		return n, err
 	}
 	if len(res.Interfaces) != 1 || res.Interfaces[0].Name == "" {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"slices"
@@ -167,24 +166,8 @@ type askedIPs struct {
 }
 
 func (c call) asked() (askedIPs, error) {
-	var conf struct {
-		RuntimeConfig struct {
-			IPs []string `json:"ips"`
-		} `json:"runtimeConfig"`
-		Args *struct {
-			CNI *struct {
-				IPs []string `json:"ips"`
-			} `json:"cni"`
-		} `json:"args"`
-	}
-	if err := json.Unmarshal(c.StdinData, &conf); err != nil {
-		return askedIPs{}, fmt.Errorf("decode configuration: %w", err)
-	}
-	out := askedIPs{runtime: conf.RuntimeConfig.IPs, env: split(c.args["IP"])}
-	if conf.Args != nil && conf.Args.CNI != nil {
-		out.args = conf.Args.CNI.IPs
-	}
-	return out, nil
+	g, err := c.given()
+	return askedIPs{runtime: g.RuntimeConfig.IPs, args: g.Args.CNI.IPs, env: split(c.args["IP"])}, err
 }
 
 // all is every address asked for, each once.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
@@ -36,6 +37,9 @@ type call struct {
 	// network is the configuration, args the pairs of CNI_ARGS.
 	network netconf.Network
 	args    map[string]string
+	// given decodes more of the configuration, when it is first called: DEL and GC
+	// do without, and so work with one that is wrong.
+	given func() (given, error)
 }
 
 func main() {
@@ -92,6 +96,7 @@ func read(args *skel.CmdArgs) (call, error) {
 		return call{}, err
 	}
 	c := call{CmdArgs: args, network: network, args: map[string]string{}}
+	c.given = sync.OnceValues(func() (given, error) { return decodeGiven(args.StdinData) })
 	for _, pair := range strings.Split(args.Args, ";") {
 		if k, v, ok := strings.Cut(pair, "="); ok {
 			c.args[strings.ToUpper(k)] = v

@@ -84,7 +84,7 @@ func shortElement(item, namespace string) (Element, error) {
 	name, ifName, _ := strings.Cut(rest, "@")
 	e.Name, e.Interface = strings.TrimSpace(name), strings.TrimSpace(ifName)
 	// Dots are for the long form only: the short form is made of labels.
-	if !labelRE.MatchString(e.Name) || len(e.Name) > 253 {
+	if !dnsLabel(e.Name) || len(e.Name) > 253 {
 		return e, refusal.New("", "name", e.Name, "lower-case letters, digits and '-' in the short form, at most 253 bytes")
 	}
 	return e, e.checkPlace()
