@@ -197,9 +197,9 @@ func FuzzParse(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, in string) {
-		for _, path := range ipam.Unread([]byte(in)) {
-			if !strings.HasPrefix(path, "ipam.") {
-				t.Errorf("%q: unread %q", in, path)
+		for _, k := range ipam.Unread([]byte(in)) {
+			if !strings.HasPrefix(k.Path, "ipam.") {
+				t.Errorf("%q: unread %q", in, k.Path)
 			}
 		}
 		c, err := ipam.Parse([]byte(in))

@@ -20,14 +20,22 @@ var unmeant = map[string][]string{
 // notOf are the keys of the one structure of the reference plugins that belong to
 // the other of the two types.
 var notOf = map[string][]string{
-	TypeStatic:    {"ranges", "subnet", "rangestart", "rangeend", "gateway", "resolvconf", "datadir"},
+	TypeStatic:    {"ranges", "subnet", "rangeStart", "rangeEnd", "gateway", "resolvConf", "dataDir"},
 	TypeHostLocal: {"addresses"},
 }
 
+// Key is a key of an ipam object that nothing reads.
+type Key struct {
+	// Path is its place, such as "ipam.ranges[0][1].range_start".
+	Path string
+	// Known are the keys that are read there, in alphabetical order.
+	Known []string
+}
+
 // Unread returns the keys of an ipam object that Parse does not read, and those
-// inside of its lists, as paths ("ipam.ranges[0][1].range_start"). It is empty for
-// types that Parse does not know, and for tendril, whose unknown keys are refused.
-func Unread(raw json.RawMessage) []string {
+// inside of its lists. It is empty for types that Parse does not know, and for
+// tendril, whose unknown keys are refused.
+func Unread(raw json.RawMessage) []Key {
 	var kind struct {
 		Type string `json:"type"`
 	}
@@ -42,15 +50,15 @@ func Unread(raw json.RawMessage) []string {
 	default:
 		return nil
 	}
-	return slices.DeleteFunc(unread("ipam", raw, form, notOf[kind.Type]), func(path string) bool {
-		key := strings.ToLower(strings.TrimPrefix(path, "ipam."))
+	return slices.DeleteFunc(unread("ipam", raw, form, notOf[kind.Type]), func(k Key) bool {
+		key := strings.ToLower(strings.TrimPrefix(k.Path, "ipam."))
 		return key == "type" || slices.Contains(unmeant[kind.Type], key)
 	})
 }
 
 // unread compares a value with the type that it is decoded into. The keys in not
 // count as unread in this object.
-func unread(path string, raw json.RawMessage, form reflect.Type, not []string) (out []string) {
+func unread(path string, raw json.RawMessage, form reflect.Type, not []string) (out []Key) {
 	switch form.Kind() {
 	case reflect.Slice:
 		var list []json.RawMessage
@@ -66,10 +74,11 @@ func unread(path string, raw json.RawMessage, form reflect.Type, not []string) (
 			return nil
 		}
 		known := keys(form)
+		maps.DeleteFunc(known, func(name string, _ reflect.Type) bool { return slices.Contains(not, name) })
 		for _, key := range slices.Sorted(maps.Keys(object)) {
-			inner, ok := known[strings.ToLower(key)]
-			if !ok || slices.Contains(not, strings.ToLower(key)) {
-				out = append(out, path+"."+key)
+			name, inner := lookUp(known, key)
+			if name == "" {
+				out = append(out, Key{path + "." + key, slices.Sorted(maps.Keys(known))})
 				continue
 			}
 			out = append(out, unread(path+"."+key, object[key], inner, nil)...)
@@ -78,8 +87,17 @@ func unread(path string, raw json.RawMessage, form reflect.Type, not []string) (
 	return out
 }
 
-// keys are the JSON names of a structure's fields in lower case, embedded
-// structures included.
+// lookUp finds a key as encoding/json does, in upper or lower case.
+func lookUp(known map[string]reflect.Type, key string) (string, reflect.Type) {
+	for name, form := range known {
+		if strings.EqualFold(name, key) {
+			return name, form
+		}
+	}
+	return "", nil
+}
+
+// keys are the JSON names of a structure's fields, embedded structures included.
 func keys(form reflect.Type) map[string]reflect.Type {
 	out := map[string]reflect.Type{}
 	for i := range form.NumField() {
@@ -89,7 +107,7 @@ func keys(form reflect.Type) map[string]reflect.Type {
 			continue
 		}
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		out[strings.ToLower(name)] = f.Type
+		out[name] = f.Type
 	}
 	return out
 }

@@ -2,6 +2,8 @@ package ipam_test
 
 import (
 	"encoding/json"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -22,7 +24,13 @@ func TestUnreadKeysAreNamedWithTheirPlace(t *testing.T) {
 		`{"type":"other","nosuch":1}`:                                          nil,
 		`[]`:                                                                   nil,
 	} {
-		got := ipam.Unread(json.RawMessage(in))
+		var got []string
+		for _, k := range ipam.Unread(json.RawMessage(in)) {
+			got = append(got, k.Path)
+			if len(k.Known) == 0 || slices.Contains(k.Known, k.Path[strings.LastIndexByte(k.Path, '.')+1:]) {
+				t.Errorf("%s: beside %s these are read: %v", in, k.Path, k.Known)
+			}
+		}
 		if diff := cmp.Diff(want, got); diff != "" && len(want)+len(got) > 0 {
 			t.Errorf("%s (-want +got):\n%s", in, diff)
 		}

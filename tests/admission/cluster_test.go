@@ -234,6 +234,7 @@ func (p *play) reported(t *testing.T) {
 	for config, want := range map[string]string{
 		`{"cniVersion":"1.0.0","type":"nonesuch"}`:                     "N003",
 		`{"cniVersion":"1.0.0","type":"macvlan","master":"nonesuch0"}`: "N011",
+		`{"cniVersion":"1.0.0","type":"macvlan","mastr":"sriov1"}`:     "N015",
 		`{"cniVersion":"1.0.0","type":"macvlan","master":"sriov1"}`:    "",
 	} {
 		p.warnings.take()

@@ -20,7 +20,7 @@ func (l *list) unread(n netconf.Network, config []byte) {
 		path := pluginPath(n, config, i)
 		known := netconf.Fields(p.Type)
 		for _, key := range netconf.Unread(p) {
-			if p.Type == typeIpvlan && key == "mac" {
+			if p.Type == typeIpvlan && strings.EqualFold(key, "mac") {
 				continue // see capabilities
 			}
 			l.add(NoEffect, Warn, path+key, written(p.Raw, key), instead(key, known, "type "+p.Type))
@@ -30,17 +30,13 @@ func (l *list) unread(n netconf.Network, config []byte) {
 			l.add(NoEffect, Warn, path+"ipam", kind, "absent here: the addresses are those of the first plugin")
 			continue
 		}
-		for _, at := range ipam.Unread(raw) {
-			key := at[strings.LastIndexByte(at, '.')+1:]
-			l.add(NoEffect, Warn, path+at, key, instead(key, ipamKeys, "ipam of type "+kind))
+		for _, k := range ipam.Unread(raw) {
+			key := k.Path[strings.LastIndexByte(k.Path, '.')+1:]
+			l.add(NoEffect, Warn, path+k.Path, key, instead(key, k.Known, "ipam of type "+kind))
 		}
 		l.idle(path, p, raw, kind)
 	}
 }
-
-// ipamKeys are what a key inside of an ipam object can have been meant for.
-var ipamKeys = []string{"address", "addresses", "dns", "domain", "dst", "exclude", "gateway", "gw", "ipRanges", "nameservers", "network_name",
-	"options", "range", "rangeEnd", "rangeStart", "range_end", "range_start", "ranges", "routes", "search", "subnet"}
 
 // idle warns of fields that are read and that do nothing beside the rest.
 func (l *list) idle(path string, p netconf.Plugin, raw json.RawMessage, kind string) {
