@@ -56,6 +56,9 @@ func Dial(ns *os.File) (*Conn, error) {
 			return &Conn{fd: s.fd, seq: s.seq}, nil
 		default:
 		}
+		if err := atHome(); err != nil {
+			return nil, fmt.Errorf("open netlink socket: %w", err)
+		}
 	}
 	c := &Conn{ns: ns, fd: -1}
 	err := Do(ns, func() (err error) {

@@ -110,6 +110,30 @@ func isHost(n cni.Netns) (bool, error) {
 	return n.Device == h.Device && n.Inode == h.Inode, nil
 }
 
+// errVisiting means that code which Do runs in a namespace asked for the daemon's
+// own: a socket made there would be taken for the host's by whoever has it next.
+var errVisiting = errors.New("the caller's thread is in another network namespace")
+
+// atHome returns errVisiting on a thread that is in another namespace.
+func atHome() error {
+	home, err := host()
+	if err != nil {
+		return err
+	}
+	own, err := identity(home)
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &st); err != nil {
+		return fmt.Errorf("identify the thread's network namespace: %w", err)
+	}
+	if uint64(st.Dev) != own.Device || st.Ino != own.Inode {
+		return errVisiting
+	}
+	return nil
+}
+
 // identity reads device and inode of an open namespace, which together name it
 // for as long as anything holds it (namespaces(7)).
 func identity(ns *os.File) (cni.Netns, error) {
@@ -123,7 +147,8 @@ func identity(ns *os.File) (cni.Netns, error) {
 
 // Do runs f on a thread inside ns and waits for it; a nil ns is the daemon's
 // own namespace, where f runs on the caller's goroutine. f must return (neither
-// panic nor Goexit) and must not start goroutines that rely on the namespace.
+// panic nor Goexit), must not start goroutines that rely on the namespace, and
+// must not Dial the daemon's own.
 // Files, sockets and /proc/sys/net entries that f opens belong to ns wherever
 // they are used later.
 func Do(ns *os.File, f func() error) error {

@@ -590,3 +590,33 @@ func TestSocketsOfTheHostAreUsedAgain(t *testing.T) {
 	}
 	g.Wait()
 }
+
+// TestSocketOfAPodIsNeverTheHosts: whoever asks for the host's from inside a pod is
+// told so, or gets the host's.
+func TestSocketOfAPodIsNeverTheHosts(t *testing.T) {
+	master, _ := netnstest.Veth(t)
+	held := make([]*netns.Conn, 8) // so that nothing is left to be used again
+	for i := range held {
+		held[i] = dial(t, nil)
+	}
+	err := netns.Do(netnstest.Pod(t), func() error {
+		c, err := netns.Dial(nil)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_, err = c.LinkByIndex(master.Attrs().Index)
+		return err
+	})
+	if err == nil || !strings.Contains(err.Error(), "another network namespace") {
+		t.Errorf("error %v", err)
+	}
+	for _, c := range held {
+		_ = c.Close()
+	}
+	for range 16 {
+		if _, err := dial(t, nil).LinkByIndex(master.Attrs().Index); err != nil {
+			t.Errorf("a socket that is not the host's: %v", err)
+		}
+	}
+}
