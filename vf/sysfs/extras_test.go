@@ -214,6 +214,8 @@ func TestLinkConcerns(t *testing.T) {
 	name := attribute(unix.IFLA_IFNAME, []byte("eth0\x00"))
 	veth := attribute(unix.IFLA_LINKINFO, attribute(unix.IFLA_INFO_KIND, []byte("veth\x00")))
 	slave := attribute(unix.IFLA_LINKINFO, attribute(unix.IFLA_INFO_SLAVE_KIND, []byte("bond\x00")))
+	port := message(unix.RTM_NEWLINK, name)
+	port[unix.SizeofNlMsghdr] = unix.AF_BRIDGE
 	rows := map[string]struct {
 		message []byte
 		want    bool
@@ -221,6 +223,7 @@ func TestLinkConcerns(t *testing.T) {
 		"physical":         {message(unix.RTM_NEWLINK, name), true},
 		"gone":             {message(unix.RTM_DELLINK, name), true},
 		"part of a bond":   {message(unix.RTM_NEWLINK, name, slave), true},
+		"port of a bridge": {port, false},
 		"veth":             {message(unix.RTM_NEWLINK, name, veth), false},
 		"address":          {message(unix.RTM_NEWADDR, name), false},
 		"veth, then a NIC": {append(message(unix.RTM_NEWLINK, veth), message(unix.RTM_NEWLINK, name)...), true},

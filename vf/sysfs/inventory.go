@@ -205,13 +205,10 @@ func (i *Inventory) warn(err error) {
 
 // scan publishes a new snapshot where something changed.
 func (i *Inventory) scan() error {
-	snap, skipped, err := i.measured()
+	snap, err := i.measured()
 	if err != nil {
-		return fmt.Errorf("scan PCI bus: %w", err)
+		return err
 	}
-	i.name(skipped)
-	i.altNames(&snap)
-	i.profiles(&snap)
 	last := i.current.Load()
 	carry(last, &snap)
 	if last.Generation > 0 && last.Equal(&snap) {
@@ -225,13 +222,25 @@ func (i *Inventory) scan() error {
 }
 
 // measured scans and takes note of what that cost.
-func (i *Inventory) measured() (vf.Snapshot, []Skipped, error) {
+func (i *Inventory) measured() (vf.Snapshot, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	before := threadTime()
-	snap, skipped, err := i.fs.Scan()
+	snap, err := i.look()
 	i.took, i.ended = threadTime()-before, time.Now()
-	return snap, skipped, err
+	return snap, err
+}
+
+// look asks everything that a snapshot is made of.
+func (i *Inventory) look() (vf.Snapshot, error) {
+	snap, skipped, err := i.fs.Scan()
+	if err != nil {
+		return snap, fmt.Errorf("scan PCI bus: %w", err)
+	}
+	i.name(skipped)
+	i.altNames(&snap)
+	i.profiles(&snap)
+	return snap, nil
 }
 
 // threadTime is the processor time that the calling thread has had (getrusage(2)).

@@ -31,7 +31,8 @@ func linkEvents(ctx context.Context, log *slog.Logger) (events <-chan struct{}, 
 // LinkConcerns reports whether messages of rtnetlink (RTM_NEWLINK, RTM_DELLINK)
 // can change the inventory: whether one is about a physical device. Those that
 // software makes name their kind (IFLA_LINKINFO), physical ones and VFs have none;
-// so the veths and macvlans of pods, which come and go all the time, do not.
+// so the veths and macvlans of pods, which come and go all the time, do not. What a
+// bridge says of its ports (AF_BRIDGE) names no kind, and is of no NIC.
 func LinkConcerns(messages []byte) bool {
 	order := binary.NativeEndian
 	for len(messages) >= unix.SizeofNlMsghdr {
@@ -50,7 +51,7 @@ func LinkConcerns(messages []byte) bool {
 
 // physical looks for the device's kind behind struct ifinfomsg.
 func physical(body []byte) bool {
-	if len(body) < unix.SizeofIfInfomsg {
+	if len(body) < unix.SizeofIfInfomsg || body[0] != unix.AF_UNSPEC {
 		return false
 	}
 	order := binary.NativeEndian

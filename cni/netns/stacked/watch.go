@@ -45,11 +45,12 @@ func Inspect(records []cni.Record) ([]Finding, error) {
 		return nil, err
 	}
 	var out []Finding
+	parents := parents{conn: conn, seen: map[int]netns.Link{}}
 	for _, r := range records {
 		if _, ok := sweepable[r.Attachment.Kind]; !ok || r.Attachment.Kind == "bridge" || r.Phase != cni.Attached {
 			continue
 		}
-		f, ok, err := inspect(conn, r)
+		f, ok, err := parents.inspect(r)
 		if err != nil {
 			return nil, errors.Join(err, conn.Close())
 		}
@@ -60,12 +61,29 @@ func Inspect(records []cni.Record) ([]Finding, error) {
 	return out, conn.Close()
 }
 
-func inspect(conn *netns.Conn, r cni.Record) (Finding, bool, error) {
+// parents are links of the host, each asked for once: a node's interfaces share a
+// few of them.
+type parents struct {
+	conn *netns.Conn
+	seen map[int]netns.Link
+}
+
+func (p parents) link(index int) (l netns.Link, err error) {
+	if l, ok := p.seen[index]; ok {
+		return l, nil
+	}
+	if l, err = p.conn.LinkByIndex(index); err == nil {
+		p.seen[index] = l
+	}
+	return l, err
+}
+
+func (p parents) inspect(r cni.Record) (Finding, bool, error) {
 	was, err := Recorded(r.Prior)
 	if err != nil || was.Index == 0 {
 		return Finding{}, false, err
 	}
-	l, err := conn.LinkByIndex(was.Index)
+	l, err := p.link(was.Index)
 	switch {
 	case err == nil && l.MTU < r.Link.MTU:
 		return Finding{r, Shrunk, asParent(l)}, true, nil
@@ -74,7 +92,7 @@ func inspect(conn *netns.Conn, r cni.Record) (Finding, bool, error) {
 	case !errors.Is(err, netns.ErrNotFound):
 		return Finding{}, false, err
 	}
-	l, err = conn.LinkByName(was.Name)
+	l, err = p.conn.LinkByName(was.Name)
 	if errors.Is(err, netns.ErrNotFound) {
 		return Finding{r, Vanished, was}, true, nil
 	}
@@ -104,7 +122,11 @@ var errParent = errors.New("the parent on the host changed")
 
 const (
 	// settle lets a burst of changes pass, such as the restart of a network service.
+	// Pods that come and go change links all the time: where reading everything takes
+	// long, the pause is spaced times as long, and worst at most.
 	settle = 100 * time.Millisecond
+	spaced = 20
+	worst  = 2 * time.Second
 	// resync is the pause after which everything is looked at without any event.
 	resync = time.Minute
 )
@@ -120,7 +142,8 @@ func (w *Watcher) Run(ctx context.Context) error {
 	tick := time.NewTicker(resync)
 	defer tick.Stop()
 	for {
-		if err := w.look(ctx, told); err != nil {
+		took, err := w.look(ctx, told)
+		if err != nil {
 			w.Log.Warn("parents of interfaces not read", "error", err)
 		}
 		select {
@@ -135,7 +158,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(settle):
+		case <-time.After(min(max(settle, spaced*took), worst)):
 		}
 	}
 }
@@ -143,15 +166,17 @@ func (w *Watcher) Run(ctx context.Context) error {
 // key is an attachment.
 type key struct{ container, ifName string }
 
-// look tells each finding once and repairs until it succeeds.
-func (w *Watcher) look(ctx context.Context, told map[key]Change) error {
+// look tells each finding once and repairs until it succeeds. It returns how long
+// the reading took.
+func (w *Watcher) look(ctx context.Context, told map[key]Change) (took time.Duration, err error) {
+	start := time.Now()
 	records, err := w.Records()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	findings, err := Inspect(records)
-	if err != nil {
-		return err
+	if took = time.Since(start); err != nil {
+		return took, err
 	}
 	found := map[key]bool{}
 	for _, f := range findings {
@@ -163,7 +188,7 @@ func (w *Watcher) look(ctx context.Context, told map[key]Change) error {
 		if told[k] == Shrunk && !found[k] {
 			p, err := Recorded(r.Prior)
 			if err != nil {
-				return err
+				return took, err
 			}
 			w.tell(ctx, Finding{r, Grown, p}, told)
 		}
@@ -173,7 +198,7 @@ func (w *Watcher) look(ctx context.Context, told map[key]Change) error {
 			delete(told, k)
 		}
 	}
-	return nil
+	return took, nil
 }
 
 func (w *Watcher) tell(ctx context.Context, f Finding, told map[key]Change) {
