@@ -6,7 +6,10 @@ GO      ?= go
 BIN     := bin
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
-STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+# Without gRPC's traces, whose pages come from text/template: that calls methods by
+# their names, so the linker would have to keep every method there is.
+TAGS    := grpcnotrace
+STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)'
 # The kinds that tendril-cni answers to by its name.
 KINDS   := sriov macvlan ipvlan vlan bridge host-device tuning sbr vrf bond static host-local
 # The image: its name, the architectures it is for, and its programs.

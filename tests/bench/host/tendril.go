@@ -47,6 +47,11 @@ func StartTendril(ctx context.Context, o Options) (*Tendril, error) {
 	if err := os.WriteFile(filepath.Join(confDir, "10-default.conflist"), o.Default, 0o644); err != nil {
 		return nil, err
 	}
+	if o.HostLocal != "" { // as the host has it before its pods
+		if err := os.MkdirAll(o.HostLocal, 0o755); err != nil {
+			return nil, err
+		}
+	}
 	process, err := o.Group.Start(filepath.Join(o.Dir, "tendrild.log"), exec.Command(filepath.Join(o.Bin, "tendrild"), "--node-name="+o.Node, "--kubeconfig="+o.Kubeconfig,
 		"--run-dir=/run/tendril", "--state-dir="+filepath.Join(o.Dir, "state"), "--kubelet-root="+filepath.Join(o.Dir, "kubelet"),
 		"--cni-bin-dir="+binDir, "--cni-conf-dir="+confDir, "--host-local-dirs="+o.HostLocal))
