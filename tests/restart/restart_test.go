@@ -177,8 +177,12 @@ func (p *play) spooled(t *testing.T) {
 	p.must(t, p.PodReady(p.ctx, "one", "two", "keeper"))
 	p.away(t)
 	p.must(t, p.PodGone(p.ctx, "one", "two"))
-	if n := p.Shell(t, 1, "ls /var/lib/tendril/spool | wc -l"); n != "2" {
-		t.Errorf("%s DELs are spooled, want 2", n)
+	// The kubelet may have repeated those of earlier pods.
+	waiting := p.Shell(t, 1, "grep -ho 'K8S_POD_NAME=[a-z]*' /var/lib/tendril/spool/*.del")
+	for _, name := range []string{"one", "two"} {
+		if !strings.Contains(waiting, "="+name) {
+			t.Errorf("the DEL of pod %s is not spooled: %s", name, waiting)
+		}
 	}
 	if from := p.Shell(t, 1, "for n in $(ls /run/netns); do ip -n $n link del lost0 2>/dev/null && echo $n || true; done"); len(strings.Fields(from)) != 1 {
 		t.Errorf("the interface was taken from the namespaces %q, want one", from)
@@ -194,7 +198,7 @@ func (p *play) spooled(t *testing.T) {
 
 // stormPods is how many pods start at once: as many as an emulated machine takes
 // in a minute or two. Package crash has a storm of 250.
-const stormPods = 10
+const stormPods = 6
 
 // storm kills the daemon twice while pods start: each of them runs with
 // all its networks in the end, and none ever without.
@@ -206,7 +210,7 @@ func (p *play) storm(t *testing.T) {
 		list.WriteString(pod(names[i], "storage,signal", false) + "\n---\n")
 	}
 	p.must(t, p.Apply(p.ctx, strings.TrimSuffix(list.String(), "---\n")))
-	for _, attached := range []int{1, 4} {
+	for _, attached := range []int{1, 3} {
 		p.kill(t, attached)
 	}
 	p.must(t, p.PodReady(p.ctx, names...))
