@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -19,8 +19,7 @@ var version = "dev"
 func main() {
 	// Libraries print what went wrong in their background on their own; what matters
 	// of it comes back as an error.
-	klog.LogToStderr(false)
-	klog.SetOutput(io.Discard)
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(cli.Run(ctx, os.Args[1:], cli.Program{

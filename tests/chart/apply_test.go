@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	lab "github.com/tendril-cni/tendril/tests/lab/kube"
+	"github.com/tendril-cni/tendril/webhook/report"
 )
 
 // TestCommandsOfTheDocuments: what docs/install.md has a person type, against a
@@ -66,6 +68,21 @@ func TestCommandsOfTheDocuments(t *testing.T) {
 	for end := time.Now().Add(3 * time.Minute); objects(kubectl, "") != ""; time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(end) { // a definition goes when its objects are gone
 			t.Fatalf("left: %s", objects(kubectl, ""))
+		}
+	}
+}
+
+// TestUninstallingTakesEveryAnnotation: what the daemons note on Node objects is
+// all taken off by the command of the document.
+func TestUninstallingTakesEveryAnnotation(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "docs", "install.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := regexp.MustCompile(`(?m)^ *kubectl annotate nodes --all .*$`).FindString(string(text))
+	for _, name := range report.Annotations {
+		if !strings.Contains(command, " "+name+"-") {
+			t.Errorf("docs/install.md: %q leaves %s", command, name)
 		}
 	}
 }

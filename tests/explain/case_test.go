@@ -32,6 +32,8 @@ type caseText struct {
 	// Before is Ready before Pod is made, of the same networks.
 	Before *podText
 	Pod    podText
+	// Apart has no other case's pods on the node.
+	Apart bool
 	// WithoutDaemon plays the case after all others, while no daemon runs.
 	WithoutDaemon bool
 }
@@ -109,7 +111,8 @@ func (f *failure) update() error {
 }
 
 // vary is what differs from run to run, and what stands for it: names that a
-// controller makes up, ids of calls, MACs, VFs as the kubelet chose them.
+// controller makes up, ids of calls, MACs, VFs as the kubelet chose them, and the host's links, of which
+// other pods have some.
 var vary = []struct {
 	pattern *regexp.Regexp
 	instead string
@@ -120,6 +123,7 @@ var vary = []struct {
 	{regexp.MustCompile(`\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b`), "<mac>"},
 	{regexp.MustCompile(`\b0000:01:1[0-9a-f]\.[0-7]\b`), "0000:01:1*"},
 	{regexp.MustCompile(`\bVF \d of\b`), "VF * of"},
+	{regexp.MustCompile(`a link on the host: [^()]*`), "a link on the host: <links> "},
 }
 
 // events is the link that lists the last events: their order and number are the

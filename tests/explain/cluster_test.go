@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -24,16 +23,40 @@ var update = flag.Bool("update", false, "rewrite what the cases want by what is 
 
 func TestMain(m *testing.M) { cluster.Main(m) }
 
-// TestOnTheCluster plays all cases at once, so that the waiting is shared; the one
-// without the daemon comes last.
+// atOnce is how many cases are on the node at once: a kubelet on an emulated machine
+// tries each pod that fails again and again.
+const atOnce = 8
+
+// TestOnTheCluster plays the cases some at once, so that the waiting is shared; those
+// that want the node for themselves, or without its daemon, come last.
 func TestOnTheCluster(t *testing.T) {
-	p := &play{Suite: suite.Open(t, stage.Options{Nodes: 1, Config: configuration})}
 	all := failures(t)
-	last := slices.IndexFunc(all, func(f *failure) bool { return f.text.WithoutDaemon })
-	p.Acts(t,
-		suite.Scene{Name: "Failures", Run: func(t *testing.T) { p.all(t, slices.Delete(slices.Clone(all), last, last+1)) }},
-		suite.Scene{Name: "WithoutTheDaemon", Run: func(t *testing.T) { p.withoutDaemon(t, all[last]) }},
-	)
+	p := &play{Suite: suite.Open(t, stage.Options{Nodes: 1, Config: configuration})}
+	// A master that no other case uses.
+	p.Shell(t, 1, "ip link add duo0 type dummy; ip link set duo0 up")
+	p.prepare(t, all)
+	var shared, apart, away []*failure
+	for _, f := range all {
+		switch {
+		case f.text.WithoutDaemon:
+			away = append(away, f)
+		case f.text.Apart:
+			apart = append(apart, f)
+		default:
+			shared = append(shared, f)
+		}
+	}
+	var scenes []suite.Scene
+	for batch := range slices.Chunk(shared, atOnce) {
+		scenes = append(scenes, suite.Scene{Name: "From" + batch[0].name, Run: func(t *testing.T) { p.play(t, batch) }})
+	}
+	for _, f := range apart {
+		scenes = append(scenes, suite.Scene{Name: "Apart", Run: func(t *testing.T) { p.play(t, []*failure{f}) }})
+	}
+	p.Scenes(t, append(scenes, suite.Scene{Name: "WithoutTheDaemon", Run: func(t *testing.T) {
+		p.daemonAway(t)
+		p.play(t, away)
+	}})...)
 }
 
 // configuration of the node: a pool beside that of the examples, which nothing is
@@ -46,11 +69,9 @@ const configuration = `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":
 
 type play struct{ *suite.Suite }
 
-// all makes the pods of all cases and holds the answers against the files.
-func (p *play) all(t *testing.T, cases []*failure) {
-	// A master that no other case uses.
-	p.Shell(t, 1, "ip link add duo0 type dummy; ip link set duo0 up")
-	p.prepare(t, cases...)
+// play makes the pods of some cases, holds the answers against the files, and takes
+// the pods away.
+func (p *play) play(t *testing.T, cases []*failure) {
 	var first, pods []fmt.Stringer
 	for _, f := range cases {
 		if f.text.Before != nil {
@@ -58,31 +79,55 @@ func (p *play) all(t *testing.T, cases []*failure) {
 		}
 		pods = append(pods, f.pod(f.name, f.text.Pod))
 	}
-	p.Create(t, first...)
-	p.Wait(t, "the pods that have to be there before", func(ctx context.Context) (string, bool, error) {
-		out, err := p.Kubectl(ctx, "get", "pods", "-A", "--field-selector=metadata.name=before", "-o", `jsonpath={range .items[*]}{.metadata.namespace} {.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}`)
-		return out, strings.Count(out, " True\n") == len(first), err
-	})
+	if len(first) > 0 {
+		p.Create(t, first...)
+		p.Wait(t, "the pods that have to be there before", func(ctx context.Context) (string, bool, error) {
+			out, err := p.Kubectl(ctx, "get", "pods", "-A", "--field-selector=metadata.name=before", "-o", `jsonpath={range .items[*]}{.metadata.namespace} {.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}`)
+			return out, strings.Count(out, " True\n") == len(first), err
+		})
+	}
 	start := time.Now()
 	p.Create(t, pods...)
-	p.explain(t, cases)
+	p.Wait(t, "every pod to run or to be refused", func(ctx context.Context) (string, bool, error) { return p.judged(ctx, cases) })
+	for _, f := range cases {
+		t.Run(f.name, func(t *testing.T) { p.explained(t, f) })
+	}
 	t.Logf("%d pods explained after %.0fs", len(cases), time.Since(start).Seconds())
+	p.Ask(t, "delete", "pods", "-A", "-l", "!app.kubernetes.io/part-of", "--wait=false")
+	p.Wait(t, "the pods to be gone", func(ctx context.Context) (string, bool, error) {
+		out, err := p.Kubectl(ctx, "get", "pods", "-A", "-l", "!app.kubernetes.io/part-of", "-o", "name")
+		return out, err == nil && strings.TrimSpace(out) == "", err
+	})
 }
 
-// withoutDaemon takes the daemon off the node before the pod is made.
-func (p *play) withoutDaemon(t *testing.T, f *failure) {
-	p.prepare(t, f)
+// judged reports whether each pod runs, or has an event of who did not let it.
+func (p *play) judged(ctx context.Context, cases []*failure) (string, bool, error) {
+	said, err := p.Kubectl(ctx, "get", "events", "-A", "-o", `jsonpath={range .items[*]}{.involvedObject.namespace}/{.involvedObject.name} {.reason}{"\n"}{end}`)
+	if err != nil {
+		return "", false, err
+	}
+	for _, f := range cases {
+		ok := slices.ContainsFunc([]string{"FailedCreatePodSandBox", "FailedScheduling", "NetworkNotReady", "Started"}, func(reason string) bool {
+			return strings.Contains(said, f.name+"/"+f.name+" "+reason+"\n")
+		})
+		if !ok {
+			return "nothing of " + f.name, false, nil
+		}
+	}
+	return "", true, nil
+}
+
+// daemonAway takes the daemon off the node.
+func (p *play) daemonAway(t *testing.T) {
 	p.Ask(t, "-n", "tendril-system", "patch", "daemonset", "tendrild", "--type=merge", "-p", `{"spec":{"template":{"spec":{"nodeSelector":{"nowhere":"true"}}}}}`)
 	p.Wait(t, "the daemon to be off the node", func(ctx context.Context) (string, bool, error) {
 		out, err := p.Kubectl(ctx, "-n", "tendril-system", "get", "pods", "-o", "name")
 		return out, err == nil && strings.TrimSpace(out) == "", err
 	})
-	p.Create(t, f.pod(f.name, f.text.Pod))
-	p.explain(t, []*failure{f})
 }
 
 // prepare makes the namespaces and the networks of cases.
-func (p *play) prepare(t *testing.T, cases ...*failure) {
+func (p *play) prepare(t *testing.T, cases []*failure) {
 	t.Helper()
 	var spaces []fmt.Stringer
 	var networks []fmt.Stringer
@@ -112,46 +157,25 @@ func (n namespace) String() string {
 	return string(text)
 }
 
-// explain asks for all cases until each has the answer that its file wants, or time
-// is up.
-func (p *play) explain(t *testing.T, cases []*failure) {
-	t.Helper()
-	var all sync.WaitGroup
-	turns := make(chan struct{}, 4)
-	errs := make([]error, len(cases))
-	for i, f := range cases {
-		all.Go(func() { errs[i] = p.settle(f, turns) }) // ends with Await
-	}
-	all.Wait()
-	for i, f := range cases {
-		t.Run(f.name, func(t *testing.T) {
-			switch {
-			case *update && f.got != "":
-				p.Must(t, f.update())
-			case errs[i] != nil:
-				t.Errorf("%v\n(-want +got)\n%s", errs[i], cmp.Diff(f.want, f.got))
-			}
-		})
-	}
-}
-
-// settle asks until the answer is that of the file; for an update, until two in a
-// row are the same and tell of what the node or the scheduler has said. turns are
-// how many may ask at once.
-func (p *play) settle(f *failure, turns chan struct{}) error {
-	return p.Await(p.Ctx, "kubectl tendril explain "+f.name, func(ctx context.Context) (string, bool, error) {
-		turns <- struct{}{}
+// explained asks until the answer is that of the file; for an update, until two in a
+// row are the same.
+func (p *play) explained(t *testing.T, f *failure) {
+	before := ""
+	err := p.Await(p.Ctx, "the answer", func(ctx context.Context) (string, bool, error) {
 		out, code, err := p.Tendril(ctx, "explain", f.name, "-n", f.name)
-		<-turns
-		if err != nil || code > 1 {
+		if err != nil || code < 0 || code > 1 || strings.Contains(out, "was not asked") {
 			return out, false, err
 		}
-		before := f.got
-		f.got = normal(out) + fmt.Sprintf("(exit code %d)\n", code)
-		if !*update {
-			return "", f.got == f.want, nil
+		before, f.got = f.got, normal(out)+fmt.Sprintf("(exit code %d)\n", code)
+		if *update {
+			return f.got, f.got == before, nil
 		}
-		told := code == 0 || strings.Contains(out, "FailedCreatePodSandBox") || strings.Contains(out, "FailedScheduling") || strings.Contains(out, "no tendrild runs")
-		return "", told && f.got == before, nil
+		return "another answer", f.got == f.want, nil
 	})
+	if err != nil {
+		t.Fatalf("%v\n(-want +got)\n%s", err, cmp.Diff(f.want, f.got))
+	}
+	if *update {
+		p.Must(t, f.update())
+	}
 }

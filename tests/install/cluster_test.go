@@ -15,6 +15,7 @@ import (
 	"github.com/tendril-cni/tendril/tests/lab/cluster"
 	"github.com/tendril-cni/tendril/tests/stage"
 	"github.com/tendril-cni/tendril/tests/stage/suite"
+	"github.com/tendril-cni/tendril/webhook/report"
 )
 
 func TestMain(m *testing.M) { cluster.Main(m) }
@@ -171,11 +172,20 @@ func (p *play) refused(t *testing.T) {
 	p.Must(t, p.PodGone(p.Ctx, "quickstart"))
 }
 
+// noted are the arguments that take the daemons' annotations off Node objects;
+// tests/chart holds docs/install.md against the same list.
+func noted() (out []string) {
+	for _, name := range report.Annotations {
+		out = append(out, name+"-")
+	}
+	return out
+}
+
 func (p *play) uninstalled(t *testing.T) {
 	p.Ask(t, "apply", "-f", p.manifest("uninstall.yaml"))
 	p.Ask(t, "-n", "tendril-system", "rollout", "status", "daemonset/tendrild", "--timeout=300s")
 	p.Ask(t, "delete", "-f", p.manifest("node.yaml"))
-	p.Ask(t, "annotate", "nodes", "--all", "tendril.dev/cni-plugins-", "tendril.dev/links-", "tendril.dev/userspace-resources-")
+	p.Ask(t, append([]string{"annotate", "nodes", "--all"}, noted()...)...)
 	p.plain(t, "after")
 	p.Wait(t, "the node to be as before", func(context.Context) (string, bool, error) {
 		after := p.world(t)

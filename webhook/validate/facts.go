@@ -15,6 +15,10 @@ const (
 	PolicyForAnnotation      = "k8s.v1.cni.cncf.io/policy-for"
 )
 
+// AgentNamespace is where the reference meta-plugin is installed, and where it looks
+// for what is named without namespace.
+const AgentNamespace = "kube-system"
+
 // Facts are what is known of the cluster. The zero value knows nothing: only
 // rules that look at the object alone find anything then.
 type Facts struct {
@@ -32,7 +36,7 @@ type Facts struct {
 	// empty.
 	DefaultInterface string
 	// DefaultNamespace is where a default network is looked for that is named
-	// without namespace: the node agent's, kube-system unless it was told another;
+	// without namespace: the node agent's, AgentNamespace unless it was told another;
 	// the pod's when empty.
 	DefaultNamespace string
 	// Strict denies what is otherwise warned about: plugins that no node has, and

@@ -27,7 +27,7 @@ runs: offline, or with what the cluster has (--cluster). - is standard input.`,
 			if err != nil {
 				return exit{Misused, fmt.Errorf("lint: %w", err)}
 			}
-			rules := validate.Rules{Checks: validate.Domains()}
+			rules := validate.Rules{Checks: validate.Domains(), Facts: validate.Facts{DefaultNamespace: validate.AgentNamespace}}
 			if cluster {
 				if rules.Facts, err = t.known(cmd.Context()); err != nil {
 					return err
@@ -46,7 +46,7 @@ func (t *tool) known(ctx context.Context) (validate.Facts, error) {
 	if err != nil {
 		return validate.Facts{}, fmt.Errorf("find the cluster: %w", err)
 	}
-	return kube.Look(ctx, config, validate.Facts{})
+	return kube.Look(ctx, config, validate.Facts{DefaultNamespace: validate.AgentNamespace})
 }
 
 func read(files []string, in io.Reader) ([]validate.Object, error) {

@@ -182,12 +182,34 @@ func (f *Fleet) Raw(ctx context.Context, daemon *corev1.Pod, path string) ([]byt
 		text, err = f.asker.Ask(ctx, daemon, path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ask the daemon on %s for %s: %w", daemon.Spec.NodeName, path, err)
+		return nil, unasked{daemon.Spec.NodeName, path, err}
 	}
 	return text, nil
 }
 
 func key(daemon *corev1.Pod, path string) string { return string(daemon.UID) + " " + path }
+
+// unasked is an Asker's error with who was asked for what.
+type unasked struct {
+	node, path string
+	err        error
+}
+
+func (u unasked) Error() string {
+	return fmt.Sprintf("ask the daemon on %s for %s: %v", u.node, u.path, u.err)
+}
+
+func (u unasked) Unwrap() error { return u.err }
+
+// cause takes who was asked for what off again: of several things asked for at once,
+// each says that for itself.
+func cause(err error) error {
+	var u unasked
+	if errors.As(err, &u) {
+		return u.err
+	}
+	return err
+}
 
 // Gather asks the daemons of nodes for several paths in one go, so that what is
 // asked of them afterwards costs no exec of its own. Daemons of an older release,
@@ -204,7 +226,7 @@ func (f *Fleet) Gather(ctx context.Context, daemons map[string]*corev1.Pod, node
 		for _, path := range paths {
 			one, ok := a.Value[path]
 			if a.Err != nil {
-				one, ok = inspect.One{Error: a.Err.Error()}, true
+				one, ok = inspect.One{Error: cause(a.Err).Error()}, true
 			}
 			if ok {
 				f.gathered[key(daemon, path)] = one

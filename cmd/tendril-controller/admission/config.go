@@ -64,8 +64,7 @@ func Defaults() Config {
 		Mutating: "tendril", Validating: "tendril",
 		Policy: certs.DefaultPolicy, Interval: time.Minute, Drain: 5 * time.Second,
 		SwitchesName: "nri-control-switches", GlobalNamespaces: []string{"default"}, // as in the reference meta-plugin
-		// Where the reference meta-plugin is installed and looks.
-		Facts: validate.Facts{DefaultNamespace: "kube-system"},
+		Facts: validate.Facts{DefaultNamespace: validate.AgentNamespace},
 	}
 }
 
