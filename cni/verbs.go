@@ -14,6 +14,7 @@ import (
 
 	"github.com/tendril-cni/tendril/cni/journal"
 	"github.com/tendril-cni/tendril/cni/netconf"
+	"github.com/tendril-cni/tendril/cni/refusal"
 )
 
 // Check compares every attachment of the call, as the journal has it, with the
@@ -109,7 +110,7 @@ func (e *Engine) Available(ctx context.Context, r Request) error {
 // the plugins of every foreign network what is left. The runtime calls no other
 // verb meanwhile (specification, section "GC"). Everything is tried.
 func (e *Engine) GC(ctx context.Context, r Request) error {
-	valid, err := validAttachments(r.Config)
+	valid, err := ValidAttachments(r.Config)
 	if err != nil {
 		return err
 	}
@@ -129,24 +130,32 @@ func (e *Engine) GC(ctx context.Context, r Request) error {
 	return errors.Join(append(errs, e.forwardGC(ctx, r, valid))...)
 }
 
-// validAttachments reads the runtime's list, under the specification's key or
-// libcni's.
-func validAttachments(config []byte) ([]types.GCAttachment, error) {
+// ValidAttachments reads the list of GC from the configuration that the runtime
+// gives, under the specification's key or, where that is absent, under the one that
+// libcni wrote before. null is an empty list: it is what libcni writes for a runtime
+// whose list is empty, while it leaves the key out for one that has none to tell.
+// Without a list the answer is a refusal.
+func ValidAttachments(config []byte) ([]types.GCAttachment, error) {
 	var conf struct {
-		Valid  *[]types.GCAttachment `json:"cni.dev/valid-attachments"`
-		Libcni *[]types.GCAttachment `json:"cni.dev/attachments"`
+		Valid  json.RawMessage `json:"cni.dev/valid-attachments"`
+		Libcni json.RawMessage `json:"cni.dev/attachments"`
 	}
 	if err := json.Unmarshal(config, &conf); err != nil {
 		return nil, fmt.Errorf("gc: decode configuration: %w", err)
 	}
-	switch {
-	case conf.Valid != nil:
-		return *conf.Valid, nil
-	case conf.Libcni != nil:
-		return *conf.Libcni, nil
+	list := conf.Valid
+	if list == nil {
+		list = conf.Libcni
 	}
-	// No list is not an empty list: it would detach every pod of the node.
-	return nil, fmt.Errorf("gc: configuration has no cni.dev/valid-attachments")
+	if list == nil {
+		// It would detach every pod of the node.
+		return nil, refusal.New("network configuration", "cni.dev/valid-attachments", "", "a list, which may be empty")
+	}
+	var out []types.GCAttachment
+	if err := json.Unmarshal(list, &out); err != nil {
+		return nil, fmt.Errorf("gc: decode the list of attachments: %w", err)
+	}
+	return out, nil
 }
 
 // all returns every record of the journal.

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 
 	current "github.com/containernetworking/cni/pkg/types/100"
@@ -301,23 +299,14 @@ func collect(network, kind string, valid map[[2]string]bool, undo func(*state.Di
 	return errors.Join(errs...)
 }
 
-// validAttachments is the list of GC (specification, section "GC"). Without one
-// nothing may go.
+// validAttachments are the containers and interfaces on the list of GC.
 func validAttachments(c call) (map[[2]string]bool, error) {
-	var conf struct {
-		Valid *[]struct {
-			ContainerID string `json:"containerID"`
-			IfName      string `json:"ifname"`
-		} `json:"cni.dev/valid-attachments"`
-	}
-	if err := json.Unmarshal(c.StdinData, &conf); err != nil {
-		return nil, fmt.Errorf("gc: decode configuration: %w", err)
-	}
-	if conf.Valid == nil {
-		return nil, refusal.New("network configuration", "cni.dev/valid-attachments", "", "a list, which may be empty")
+	list, err := cni.ValidAttachments(c.StdinData)
+	if err != nil {
+		return nil, err
 	}
 	out := map[[2]string]bool{}
-	for _, v := range *conf.Valid {
+	for _, v := range list {
 		out[[2]string{v.ContainerID, v.IfName}] = true
 	}
 	return out, nil

@@ -53,7 +53,8 @@ func newExecutable(t *testing.T) executable {
 	return e
 }
 
-// call runs one verb and returns what was printed.
+// call runs one verb and returns what was printed. pod is nil for verbs that have
+// none.
 func (e executable) call(verb, container string, pod *os.File, conf map[string]any) (map[string]any, error) {
 	e.Helper()
 	stdin, err := json.Marshal(conf)
@@ -63,8 +64,10 @@ func (e executable) call(verb, container string, pod *os.File, conf map[string]a
 	var out, log bytes.Buffer
 	cmd := exec.CommandContext(e.Context(), e.path)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &out, &log
-	cmd.Env = append(os.Environ(), "CNI_COMMAND="+verb, "CNI_CONTAINERID="+container, "CNI_IFNAME=net1", "CNI_PATH=/nowhere",
-		fmt.Sprintf("CNI_NETNS=/proc/%d/fd/%d", os.Getpid(), pod.Fd()))
+	cmd.Env = append(os.Environ(), "CNI_COMMAND="+verb, "CNI_CONTAINERID="+container, "CNI_IFNAME=net1", "CNI_PATH=/nowhere")
+	if pod != nil {
+		cmd.Env = append(cmd.Env, fmt.Sprintf("CNI_NETNS=/proc/%d/fd/%d", os.Getpid(), pod.Fd()))
+	}
 	failed := cmd.Run()
 	var answer map[string]any
 	if out.Len() > 0 {
@@ -149,6 +152,32 @@ func TestInvariant4SriovExecutable(t *testing.T) {
 		t.Errorf("after DEL the VF is %s, was %s", after, before)
 	}
 	e.must("DEL", "one", pod, conf)
+}
+
+// TestInvariant4GCGivesTheVFBack: GC takes the VF of a pod that nobody knows any
+// more, and of no other.
+func TestInvariant4GCGivesTheVFBack(t *testing.T) {
+	e := newExecutable(t)
+	device, before := e.vf()
+	pod := netnstest.Pod(t)
+	conf := map[string]any{"cniVersion": "1.1.0", "name": "fast", "type": "sriov", "deviceID": device, "vlan": 100}
+	with := func(key string, value any) map[string]any {
+		out := map[string]any{key: value}
+		for k, v := range conf {
+			out[k] = v
+		}
+		return out
+	}
+	e.must("STATUS", "", nil, conf)
+	result := e.must("ADD", "one", pod, conf)
+	e.must("GC", "", nil, with("cni.dev/valid-attachments", []any{map[string]any{"containerID": "one", "ifname": "net1"}}))
+	e.must("CHECK", "one", pod, with("prevResult", result))
+	e.must("GC", "", nil, with("cni.dev/valid-attachments", []any{}))
+	if _, after := e.vf(); after != before {
+		t.Errorf("after GC the VF is %s, was %s", after, before)
+	}
+	e.must("DEL", "one", pod, conf)
+	e.must("STATUS", "", nil, conf)
 }
 
 // TestInvariant9SriovExecutable: a wrong value is named, and nothing is touched.
