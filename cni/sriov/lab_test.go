@@ -230,6 +230,9 @@ const everything = `{"type":"sriov","vlan":100,"vlanQoS":3,"mac":"02:00:00:00:0a
 // withoutRates is everything that igb takes also while the PF has no carrier.
 const withoutRates = `{"type":"sriov","vlan":100,"vlanQoS":3,"mac":"02:00:00:00:0a:01","spoofchk":"off","trust":"on","mtu":1400}`
 
+// TestPFSideIsSetAndRestored: as the PF says it. That frames are dropped or held
+// back accordingly is the NIC's affair, and the lab's does not hold back any: see
+// docs/lab.md.
 func TestPFSideIsSetAndRestored(t *testing.T) {
 	b := take(t, 1)
 	ns := netnstest.Pod(t)
