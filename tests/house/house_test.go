@@ -298,6 +298,10 @@ func TestDaemonHasNoClientSet(t *testing.T) {
 	if tags == nil {
 		t.Fatal("the Makefile has no TAGS")
 	}
+	dockerfile, err := os.ReadFile(filepath.Join(root(t), "deployment", "Dockerfile"))
+	if err != nil || !strings.Contains(string(dockerfile), " -tags "+string(tags[1])+" ") {
+		t.Errorf("deployment/Dockerfile does not build with the Makefile's -tags %s: %v", tags[1], err)
+	}
 	cmd := exec.Command("go", "list", "-tags", string(tags[1]), "-deps", "./cmd/tendrild")
 	cmd.Dir = root(t)
 	out, err := cmd.Output()
