@@ -144,22 +144,43 @@ func TestCreate(t *testing.T) {
 	}
 }
 
+// TestCreateEnablesIPv6WhereThePodHasItDisabled: by the namespace's default, on its
+// loopback, on both, on none.
 func TestCreateEnablesIPv6WhereThePodHasItDisabled(t *testing.T) {
-	master, _ := netnstest.Veth(t)
-	pod := netnstest.Pod(t)
-	err := netns.Do(pod, func() error {
-		return os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := spec("net1", master)
-	s.Setup.Addresses = []cni.Address{address("2001:db8::5/64")}
-	if _, err := dial(t, pod).Create(context.Background(), s); err != nil {
-		t.Fatal(err)
-	}
-	if got := state(t, pod, "net1"); !strings.Contains(got, "addr 2001:db8::5/64 nodad true") {
-		t.Errorf("kernel has\n%s", got)
+	const conf = "/proc/sys/net/ipv6/conf/"
+	for _, off := range [][]string{nil, {"default"}, {"lo"}, {"default", "lo"}} {
+		t.Run(strings.Join(off, " "), func(t *testing.T) {
+			master, _ := netnstest.Veth(t)
+			pod := netnstest.Pod(t)
+			err := netns.Do(pod, func() (err error) {
+				for _, where := range off {
+					err = errors.Join(err, os.WriteFile(conf+where+"/disable_ipv6", []byte("1"), 0))
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := spec("net1", master)
+			s.Setup.Addresses = []cni.Address{address("2001:db8::5/64")}
+			if _, err := dial(t, pod).Create(context.Background(), s); err != nil {
+				t.Fatal(err)
+			}
+			if got := state(t, pod, "net1"); !strings.Contains(got, "addr 2001:db8::5/64 nodad true") {
+				t.Errorf("kernel has\n%s", got)
+			}
+			err = netns.Do(pod, func() error {
+				for _, where := range []string{"lo", "net1"} {
+					if now, err := os.ReadFile(conf + where + "/disable_ipv6"); err != nil || string(now) != "0\n" {
+						t.Errorf("%s: disable_ipv6 %q, %v", where, now, err)
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 }
 
