@@ -101,6 +101,9 @@ func leases() (out []string) {
 		return nil
 	}
 	for _, f := range files {
+		if f.Name() == "lock" {
+			continue // made by whoever looks first; of an ADD that was refused early, by the reference's DEL alone
+		}
 		data, _ := os.ReadFile("/var/lib/cni/networks/blue/" + f.Name())
 		out = append(out, fmt.Sprintf("lease %s %q", f.Name(), data))
 	}
