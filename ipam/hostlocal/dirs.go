@@ -20,9 +20,11 @@ type Dirs []string
 // Open returns the directory of network below dataDir, if all of its path is below
 // one of d after symbolic links, which mean something else here than on the host
 // where they lead outside. It need not be there yet. The error is ErrElsewhere, or
-// what the disk said.
+// what the disk said. Reserve of this Store takes the caller's word for it that an
+// owner has no address yet.
 func (d Dirs) Open(dataDir, network string) (*Store, error) {
 	s := At(dataDir, network)
+	s.recorded = true
 	path, err := resolve(s.dir)
 	if err != nil {
 		return nil, fmt.Errorf("find address files of network %s: %w", network, err)

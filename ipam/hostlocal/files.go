@@ -34,6 +34,20 @@ func (s *Store) write(set int, a netip.Addr, o ipam.Owner) (ok bool, err error) 
 	return true, nil
 }
 
+// nobodys reports whether the address has a file without an owner.
+func (s *Store) nobodys(a netip.Addr) bool {
+	info, err := os.Stat(filepath.Join(s.dir, a.String()))
+	return err == nil && info.Size() == 0
+}
+
+// rewrite is write for an address that is nobody's.
+func (s *Store) rewrite(set int, a netip.Addr, o ipam.Owner) (bool, error) {
+	if err := s.remove([]netip.Addr{a}); err != nil {
+		return false, err
+	}
+	return s.write(set, a, o)
+}
+
 func (s *Store) lastFile(set int) string {
 	return filepath.Join(s.dir, lastPrefix+strconv.Itoa(set))
 }

@@ -21,7 +21,12 @@ const (
 )
 
 // Store is the directory of one network.
-type Store struct{ dir string }
+type Store struct {
+	dir string
+	// recorded: whoever calls knows by records of its own that an owner has nothing
+	// yet, so that Reserve need not read every file to find that out.
+	recorded bool
+}
 
 // At returns the directory of network below dataDir. It need not be there: nothing
 // is held in it then, and Reserve makes it.
@@ -96,9 +101,11 @@ func (s *Store) Reserve(ctx context.Context, sets []ipam.RangeSet, o ipam.Owner,
 }
 
 func (s *Store) reserve(sets []ipam.RangeSet, o ipam.Owner, asked []netip.Prefix) (out []ipam.Address, err error) {
-	held, err := s.heldNow(o)
-	if err != nil {
-		return nil, err
+	var held []netip.Addr
+	if !s.recorded {
+		if held, err = s.heldNow(o); err != nil {
+			return nil, err
+		}
 	}
 	left := append([]netip.Prefix(nil), asked...)
 	for i, set := range sets {
@@ -135,11 +142,27 @@ func (s *Store) pick(i int, set ipam.RangeSet, o ipam.Owner, wanted netip.Addr) 
 			return ipam.Address{}, refusal.New("", "ips", wanted.String(), free+"; this one is the gateway's")
 		}
 		ok, err := s.write(i, wanted, o)
+		if err == nil && !ok && s.nobodys(wanted) {
+			ok, err = s.rewrite(i, wanted, o)
+		}
 		if err == nil && !ok {
 			err = refusal.New("", "ips", wanted.String(), free+"; this one is held by "+s.holder(wanted))
 		}
 		return dressed(wanted, r), err
 	}
+	got, err := s.next(i, set, o)
+	if _, full := errors.AsType[*ipam.ExhaustedError](err); full && s.recorded {
+		// Nobody has looked for addresses without an owner.
+		if _, err := s.heldNow(o); err != nil {
+			return ipam.Address{}, err
+		}
+		return s.next(i, set, o)
+	}
+	return got, err
+}
+
+// next takes the next free address of a set.
+func (s *Store) next(i int, set ipam.RangeSet, o ipam.Owner) (ipam.Address, error) {
 	taken, err := s.taken()
 	if err != nil {
 		return ipam.Address{}, err

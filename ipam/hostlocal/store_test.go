@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -162,9 +163,17 @@ func TestInvariant5ManyProcessesAtOnce(t *testing.T) {
 func TestInvariant3HalfMadeAddressIsNobodys(t *testing.T) {
 	dir, all := t.TempDir(), sets(t, `[[{"subnet":"10.1.0.0/30"}]]`)
 	s := open(t, dir)
+	of, err := hostlocal.Dirs{dir}.Open(dir, "blue")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := []netip.Prefix{netip.PrefixFrom(netip.MustParseAddr("10.1.0.2"), -1)}
 	only := filepath.Join(dir, "blue", "10.1.0.2")
 	for name, act := range map[string]func() error{
 		"reserve":      func() error { _, err := s.Reserve(ctx, all, owner(1), nil); return err },
+		"reserve it":   func() error { _, err := s.Reserve(ctx, all, owner(1), asked); return err },
+		"reserve here": func() error { _, err := of.Reserve(ctx, all, owner(1), nil); return err },
+		"ask for it":   func() error { _, err := of.Reserve(ctx, all, owner(1), asked); return err },
 		"release":      func() error { return s.Release(ctx, owner(2)) },
 		"release it":   func() error { return s.Release(ctx, owner(2), netip.MustParseAddr("10.1.0.2")) },
 		"keep nothing": func() error { _, err := s.Keep(ctx, nil); return err },
@@ -175,10 +184,11 @@ func TestInvariant3HalfMadeAddressIsNobodys(t *testing.T) {
 		if err := act(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if data, _ := os.ReadFile(only); name == "reserve" && string(data) != "c1\r\nnet1" {
-			t.Errorf("%s: the file says %q", name, data)
-		} else if _, err := os.Stat(only); name != "reserve" && !errors.Is(err, os.ErrNotExist) {
+		data, err := os.ReadFile(only)
+		if free := strings.HasPrefix(name, "release") || strings.HasPrefix(name, "keep"); free && !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s: it is left: %v", name, err)
+		} else if !free && string(data) != "c1\r\nnet1" {
+			t.Errorf("%s: the file says %q", name, data)
 		}
 		_ = s.Release(ctx, owner(1))
 	}
