@@ -64,7 +64,8 @@ const (
 	StepPlan        = "plan"
 	// StepPrior reads what one attachment will change.
 	StepPrior = "prior"
-	// StepReserve gives one attachment its device and its addresses.
+	// StepReserve gives one attachment its device and its addresses; those that are
+	// in files come after StepIntent.
 	StepReserve = "reserve"
 	// StepClaim gets slots of the cluster's addresses that the node lacks; StepIntent
 	// is done again after it.
