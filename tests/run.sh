@@ -23,9 +23,8 @@ lab() {
   go test -p 2 -count=1 -tags lab -timeout 20m -exec "$PWD/bin/lab exec" $(tagged lab)
 }
 
-# What every run plays on clusters. The other packages with the tag take longer
-# than the hour that a run may take on two cores: `make test-long`.
-always="./tests/lab ./tests/lab/cluster ./tests/e2e ./tests/vf ./tests/admission"
+# What every run plays on clusters; the order is that of the things they need.
+always="./tests/lab ./tests/lab/cluster ./tests/e2e ./tests/vf ./tests/admission ./tests/install ./tests/explain ./tests/meta ./tests/restart"
 
 clusters() {
   say "cluster tier: real Kubernetes on two machines"
