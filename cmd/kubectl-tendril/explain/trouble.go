@@ -36,7 +36,7 @@ var signs = []sign{
 	{"Allocate failed", linkDevices, "make the pod again: the kubelet refused its devices, and never tries a second time"},
 	{"field spec.containers[].resources.limits[", linkDevices, "have the pod's containers ask for as many devices as its networks need, or let injection do it"},
 	{"field deviceID:", linkDevices, "see what the device is now: kubectl tendril vfs -o wide"},
-	{"failed to find plugin", linkAttachments, "install the plugin into the runtime's CNI directory of the node (kubectl tendril doctor lists what is there)"},
+	{"find plugin", linkAttachments, "install the plugin into the runtime's CNI directory of the node (kubectl tendril doctor lists what is there)"},
 	{"readinessindicatorfile", linkDaemon, "the default network is not ready on the node: look at its agent's pods"},
 	{"usable configuration of a default network", linkAttachments, "install a default network on the node: kubectl tendril doctor lists the CNI files"},
 	{"wait for pod", linkDaemon, "the daemon does not see the pod: it has lost the API server (kubectl tendril doctor)"},
