@@ -53,10 +53,13 @@ func TestOnTheCluster(t *testing.T) {
 	for _, f := range apart {
 		scenes = append(scenes, suite.Scene{Name: "Apart", Run: func(t *testing.T) { p.play(t, []*failure{f}) }})
 	}
-	p.Scenes(t, append(scenes, suite.Scene{Name: "WithoutTheDaemon", Run: func(t *testing.T) {
-		p.daemonAway(t)
-		p.play(t, away)
-	}})...)
+	if len(away) > 0 {
+		scenes = append(scenes, suite.Scene{Name: "WithoutTheDaemon", Run: func(t *testing.T) {
+			p.daemonAway(t)
+			p.play(t, away)
+		}})
+	}
+	p.Scenes(t, scenes...)
 }
 
 // configuration of the node: a pool beside that of the examples, which nothing is
