@@ -24,7 +24,7 @@ lab() {
 }
 
 # What every run plays on clusters; the order is that of the things they need.
-always="./tests/lab ./tests/lab/cluster ./tests/e2e ./tests/vf ./tests/admission ./tests/install ./tests/explain ./tests/meta ./tests/restart"
+always="./tests/lab ./tests/lab/cluster ./tests/e2e ./tests/vf ./tests/admission ./tests/install ./tests/meta ./tests/restart"
 
 clusters() {
   say "cluster tier: real Kubernetes on two machines"
