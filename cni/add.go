@@ -46,6 +46,7 @@ func (e *Engine) add(ctx context.Context, r Request) ([]Record, error) {
 		e.Report.Refused(pod, inCall(ctx, err))
 		return nil, err
 	}
+	r.Run = sparing(r.Run)
 	records, plan, err := e.prepare(ctx, r)
 	if err != nil {
 		r.failed(r.Netns)
@@ -199,25 +200,27 @@ func needsDevices(choices []Choice) bool {
 	return false
 }
 
-// reserve gives the attachment its device and its addresses in the journal.
-func (e *Engine) reserve(tx *journal.Tx, r Request, a *Attachment, p Planned) error {
+// reserve gives the attachment its device and its addresses in the journal. It
+// returns those that were slots of the node (ipam.Lease.Slots).
+func (e *Engine) reserve(tx *journal.Tx, r Request, a *Attachment, p Planned) ([]netip.Addr, error) {
 	start := time.Now()
-	return r.step(StepReserve, a, start, e.take(tx, a, p))
+	slots, err := e.take(tx, a, p)
+	return slots, r.step(StepReserve, a, start, err)
 }
 
-func (e *Engine) take(tx *journal.Tx, a *Attachment, p Planned) error {
+func (e *Engine) take(tx *journal.Tx, a *Attachment, p Planned) ([]netip.Addr, error) {
 	if err := e.fit(tx, *a); err != nil {
-		return err
+		return nil, err
 	}
 	if err := hold(tx, *a); err != nil {
-		return err
+		return nil, err
 	}
 	if p.IPAM == nil || a.Filed != "" {
-		return nil // addresses of files come after the transaction
+		return nil, nil // addresses of files come after the transaction
 	}
 	lease, err := ipam.Reserve(tx.Bucket(journal.Addresses), a.Config.Name, *p.IPAM, owner(*a), p.Asked)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, l := range lease.Addresses {
 		a.Addresses = append(a.Addresses, Address{Prefix: l.Prefix, Gateway: l.Gateway})
@@ -228,7 +231,7 @@ func (e *Engine) take(tx *journal.Tx, a *Attachment, p Planned) error {
 	}
 	a.Vouched = a.Vouched && len(a.Suspect) == 0
 	a.Routes = routes(lease, a.Addresses)
-	return e.complete(a, lease.DNS)
+	return lease.Slots, e.complete(a, lease.DNS)
 }
 
 // attachAll attaches in order and records the completion of all in one

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/tendril-cni/tendril/cni/journal"
@@ -44,11 +45,8 @@ func (e *Engine) intend(ctx context.Context, r Request, step string, records []R
 	for {
 		start := time.Now()
 		err := e.Journal.Update(step, func(tx *journal.Tx) error {
-			for i := range records {
-				records[i].Attachment = plan[i].Attachment // without what an earlier round reserved
-				if err := e.reserve(tx, r, &records[i].Attachment, plan[i]); err != nil {
-					return fmt.Errorf("network %s: %w", records[i].Attachment.Network, err)
-				}
+			if err := e.reserveAll(tx, r, records, plan); err != nil {
+				return err
 			}
 			if err := steer(records); err != nil {
 				return err
@@ -65,6 +63,28 @@ func (e *Engine) intend(ctx context.Context, r Request, step string, records []R
 			return fmt.Errorf("network %s: %w", lacking(records, need), claimed)
 		}
 	}
+}
+
+// reserveAll reserves for each attachment in turn. Where one needs slots, those
+// that the ones before it have got in this transaction are needed again.
+func (e *Engine) reserveAll(tx *journal.Tx, r Request, records []Record, plan []Planned) error {
+	slots := map[string][]netip.Addr{} // by address space
+	for i := range records {
+		records[i].Attachment = plan[i].Attachment // without what an earlier round reserved
+		got, err := e.reserve(tx, r, &records[i].Attachment, plan[i])
+		var need *ipam.NeedSlots
+		if errors.As(err, &need) {
+			need.Beside = append(need.Beside, slots[need.Space]...)
+		}
+		if err != nil {
+			return fmt.Errorf("network %s: %w", records[i].Attachment.Network, err)
+		}
+		if len(got) > 0 {
+			space := plan[i].IPAM.Cluster.Space
+			slots[space] = append(slots[space], got...)
+		}
+	}
+	return nil
 }
 
 // lacking names the network of the attachment that needs slots.

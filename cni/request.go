@@ -10,7 +10,8 @@ import (
 // Runner runs a CNI plugin executable in the context of the container runtime
 // that made the call: its mount namespace and its control group. plugin is the
 // type's name, found in the runtime's CNI_PATH; env is the whole environment.
-// The answer is what the plugin wrote to its standard output.
+// The answer is what the plugin wrote to its standard output; the error is a
+// *NoPlugin if there is none of that name.
 type Runner func(ctx context.Context, plugin string, stdin []byte, env []string) ([]byte, error)
 
 // Request is one CNI call.

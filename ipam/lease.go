@@ -83,6 +83,9 @@ type Lease struct {
 	Addresses []Address `json:"addresses,omitempty"`
 	Routes    []Route   `json:"routes,omitempty"`
 	DNS       DNS       `json:"dns,omitzero"`
+	// Slots are those of Addresses that were free slots of the node until now; they
+	// are for [NeedSlots] of a later request in the same transaction.
+	Slots []netip.Addr `json:"-"`
 }
 
 // ErrExhausted is in the chain of every error that says a range set has no free

@@ -15,6 +15,10 @@ type NeedSlots struct {
 	// Network, Owner are whose request it is.
 	Network string
 	Owner   Owner
+	// Beside are addresses that the same request, or one before it in the same
+	// transaction, was about to get of the node's slots. They are free again, since
+	// nothing was written: what is claimed has to suffice for them as well.
+	Beside []netip.Addr
 	// Make says that Owner.Claim is to be made if it does not exist: the network is
 	// sticky.
 	Make bool

@@ -57,14 +57,16 @@ func (l *Ledger) reserve(network string, c *Cluster, owner Owner, asked []netip.
 		}
 	}
 	l.save(ownersKey(network, owner), had)
-	return l.lease(c, picks), l.err
+	lease := l.lease(c, picks)
+	lease.Slots = freed(picks)
+	return lease, l.err
 }
 
 // decide reads, and does not write.
 func (l *Ledger) decide(network string, c *Cluster, owner Owner, asked []netip.Prefix, had heldWire) ([]choice, error) {
 	picks := make([]choice, len(c.Sets))
 	for i, set := range c.Sets {
-		at := slices.IndexFunc(had.Addrs, func(a netip.Addr) bool { return set.hands(a) && !chosen(picks, a) })
+		at := slices.IndexFunc(had.Addrs, func(a netip.Addr) bool { return set.Hands(a) && !chosen(picks, a) })
 		if at >= 0 {
 			picks[i].addr = had.Addrs[at]
 		}
@@ -86,13 +88,24 @@ func (l *Ledger) decide(network string, c *Cluster, owner Owner, asked []netip.P
 		picks[i] = choice{addr: a, fresh: true}
 	}
 	if l.err == nil && len(need.Wants) > 0 {
+		need.Beside = freed(picks)
 		return nil, need
 	}
 	return picks, l.err
 }
 
-// hands says whether the set may hand out a.
-func (s RangeSet) hands(a netip.Addr) bool {
+// freed are those picks that are free slots of the node if nothing is written.
+func freed(picks []choice) (out []netip.Addr) {
+	for _, p := range picks {
+		if p.fresh && p.from == nil {
+			out = append(out, p.addr)
+		}
+	}
+	return out
+}
+
+// Hands reports whether the set may hand out a.
+func (s RangeSet) Hands(a netip.Addr) bool {
 	c := CellOf(a)
 	return s.find(a) >= 0 && s.Mask(c).Has(c.Index(a))
 }
@@ -106,7 +119,7 @@ func chosen(picks []choice, a netip.Addr) bool {
 func (l *Ledger) decideAsked(picks []choice, c *Cluster, owner Owner, asked []netip.Prefix, need *NeedSlots) error {
 	taken := make([]bool, len(c.Sets))
 	for i, p := range asked {
-		set := slices.IndexFunc(c.Sets, func(s RangeSet) bool { return s.hands(p.Addr()) })
+		set := slices.IndexFunc(c.Sets, func(s RangeSet) bool { return s.Hands(p.Addr()) })
 		if set < 0 {
 			return refusal.New("", asking(i), shown(p), "an address of "+allowed(c.Sets))
 		}
@@ -160,7 +173,7 @@ func (l *Ledger) decideHinted(picks []choice, c *Cluster, owner Owner) {
 	}
 	for i, set := range c.Sets {
 		for _, a := range last {
-			if picks[i].addr.IsValid() || !set.hands(a) || chosen(picks, a) {
+			if picks[i].addr.IsValid() || !set.Hands(a) || chosen(picks, a) {
 				continue
 			}
 			// Somebody else's address is no error here: there are others.

@@ -77,6 +77,8 @@ type ExecResult struct {
 	ExitCode int `json:"exitCode"`
 	// Error says why there is no exit code: not found, not started, killed.
 	Error string `json:"error,omitempty"`
+	// NotFound says that it is the first of these: nothing was run.
+	NotFound bool `json:"notFound,omitempty"`
 }
 
 // fault is the body of a frame that ends a conversation with an error.

@@ -31,7 +31,7 @@ func Run(ctx context.Context, r ExecRequest) ExecResult {
 	dirs := searchPath(r.Dirs)
 	path, err := find(r.Plugin, dirs)
 	if err != nil {
-		return ExecResult{ExitCode: -1, Error: err.Error()}
+		return ExecResult{ExitCode: -1, Error: err.Error(), NotFound: true}
 	}
 	env := environment(r.Env, dirs)
 	for try := 1; ; try++ {

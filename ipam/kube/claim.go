@@ -31,7 +31,7 @@ func (n *Node) Claim(ctx context.Context, need *ipam.NeedSlots) error {
 		if w.Addr.IsValid() {
 			err = n.claimAddr(ctx, need, w, i)
 		} else {
-			err = n.claimAny(ctx, need, w, alike(need.Wants[:i+1]))
+			err = n.claimAny(ctx, need, w, alike(need.Wants[:i+1])+beside(need, w.Set))
 		}
 		if err != nil {
 			return err
@@ -46,6 +46,16 @@ func alike(wants []ipam.Want) (count int) {
 	last := wants[len(wants)-1].Set.String()
 	for _, w := range wants {
 		if w.Set.String() == last {
+			count++
+		}
+	}
+	return count
+}
+
+// beside counts the slots of the set that are spoken for by the same transaction.
+func beside(need *ipam.NeedSlots, set ipam.RangeSet) (count int) {
+	for _, a := range need.Beside {
+		if set.Hands(a) {
 			count++
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/tendril-cni/tendril/cmd/tendrild/node"
@@ -211,4 +212,28 @@ func TestInvariant5LostRecordsAreFoundOnTheWire(t *testing.T) {
 	if got := m[0].mustAdd(m[0].pod("lost", "next", "red"), "net1"); fmt.Sprint(got) != "[10.0.0.3/16]" || fmt.Sprint(forgotten) != "[10.0.0.2/16]" {
 		t.Errorf("the forgotten pod has %v, the next one %v", forgotten, got)
 	}
+}
+
+// TestSeveralInterfacesInOneRange: an ADD that needs several addresses of a range
+// gets them all or none, whatever the node has of it, and is told soon when there
+// are not as many.
+func TestSeveralInterfacesInOneRange(t *testing.T) {
+	c, m := world(t, "several-1", "several-2")
+	c.define(t, "several", "red", m[0].whereabouts(`"range":"10.0.0.0/29","network_name":"several"`))
+	c.define(t, "several", "twice", m[0].whereabouts(`"ipRanges":[{"range":"10.0.0.0/29"},{"range":"10.0.0.0/29"}],"network_name":"several"`))
+	three, two := m[0].pod("several", "three", "red,red,red"), m[1].pod("several", "two", "twice")
+	m[0].mustAdd(three, "net3")
+	if got := m[1].mustAdd(two, "net1"); len(got) != 2 {
+		t.Errorf("two ranges gave %v", got)
+	}
+	late := m[0].pod("several", "late", "red,red")
+	_, err := m[0].add(late, "net1")
+	if code, text := refused(t, err); code != 11 || !strings.Contains(text, "10.0.0.1-10.0.0.6") {
+		t.Errorf("one address is left of six, and two were asked for: code %d: %s", code, text)
+	}
+	m[1].mustDel(two)
+	eventually(t, "the addresses that were given back", func() (string, bool) {
+		_, err := m[0].add(late, "net2")
+		return fmt.Sprint(err), err == nil
+	})
 }

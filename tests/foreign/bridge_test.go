@@ -31,7 +31,8 @@ type shared struct {
 
 const bridgeOfShared = "sharedbr0"
 
-func newShared(t *testing.T) *shared {
+// newShared makes a node; behind are plugins after bridge in the list.
+func newShared(t *testing.T, behind ...string) *shared {
 	t.Helper()
 	path, err := plugins(t.Context())
 	if err != nil {
@@ -48,7 +49,7 @@ func newShared(t *testing.T) *shared {
 		"ipam":{"type":"host-local","dataDir":%q,"ranges":[[{"subnet":"10.9.0.0/24"}],[{"subnet":"fd00:9::/64"}]],"routes":[{"dst":"192.0.2.0/24"}]}`,
 		bridgeOfShared, filepath.Join(files, "networks"))
 	s := &shared{t: t, files: files}
-	s.Stand = sweep.NewStand(t, sweep.Scene{Sysfs: sys, Default: `{"cniVersion":"1.0.0","name":"cbr0","plugins":[{` + plugin + `}]}`})
+	s.Stand = sweep.NewStand(t, sweep.Scene{Sysfs: sys, Default: `{"cniVersion":"1.0.0","name":"cbr0","plugins":[` + strings.Join(append([]string{`{` + plugin + `}`}, behind...), ",") + `]}`})
 	s.shim = executed{t, buildShim(t), path, shimConfig(s.Stand)}
 	dirs := filepath.SplitList(path)
 	s.reference = executed{t, filepath.Join(dirs[len(dirs)-1], "bridge"), path, `{"cniVersion":"1.0.0","name":"cbr0",` + plugin + `}`}

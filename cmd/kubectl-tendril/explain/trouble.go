@@ -45,8 +45,9 @@ var signs = []sign{
 // reasons of events that tell of networks. The others are listed and not judged.
 var reasons = []string{"FailedCreatePodSandBox", "FailedAddingInterface", "NoNetworkFound", "UnexpectedAdmissionError", "NetworkNotReady"}
 
-// refused finds a refusal in a text: object, field, value, what is allowed.
-var refused = regexp.MustCompile(`((?:\w+ "[^"]+"|[^\s:]+ [^\s:]+): )?field ([^\s:]+): value (.+?) is not allowed; allowed: (.+)`)
+// refused finds a refusal in a text: object, field, value, what is allowed. The
+// object is all from the colon before it.
+var refused = regexp.MustCompile(`(?:(?:^|: )((?:[^:]|:\S)+): )?field ([^\s:]+): value (.+?) is not allowed; allowed: (.+)`)
 
 // troubleOf returns the trouble of the newest event that tells of networks. The
 // daemon's own words count before those that the kubelet puts around them.
@@ -76,8 +77,7 @@ func name(reason, message string) trouble {
 		}
 	}
 	if m := refused.FindStringSubmatch(t.says); m != nil && t.do == "" {
-		object := strings.TrimSuffix(strings.TrimSpace(m[1]), ":")
-		t.do = strings.Join(strings.Fields(fmt.Sprintf("set %s of %s to what is allowed: %s", m[2], or(object, "the network"), m[4])), " ")
+		t.do = strings.Join(strings.Fields(fmt.Sprintf("set %s of %s to what is allowed: %s", m[2], or(m[1], "the network"), m[4])), " ")
 	}
 	if t.do == "" {
 		t.do = "the message above is what the node said last; kubectl tendril bundle collects what somebody needs who is to look at it"

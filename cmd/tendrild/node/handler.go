@@ -103,6 +103,9 @@ func runner(call *rpc.Call, dirs func() []string) cni.Runner {
 // outcome turns a plugin's end into an error, with the error object that the
 // plugin printed where it did (CNI specification, section "Error").
 func outcome(plugin string, res rpc.ExecResult) error {
+	if res.NotFound {
+		return &cni.NoPlugin{Plugin: plugin, Why: res.Error}
+	}
 	if res.Error != "" {
 		return fmt.Errorf("run plugin %s: %s", plugin, res.Error)
 	}
