@@ -30,7 +30,8 @@ func TestOnTheCluster(t *testing.T) {
 	start := time.Now()
 	p := &play{Suite: &suite.Suite{Ctx: t.Context()}, root: root}
 	p.source = p.previous(t)
-	p.Stage, err = stage.Up(t.Context(), stage.Options{Nodes: 1, Root: root, Bare: true, Images: []string{p.imageOf(t, p.source)}, Say: func(format string, args ...any) {
+	image := p.imageOf(t)
+	p.Stage, err = stage.Up(t.Context(), stage.Options{Nodes: 1, Root: root, Bare: true, Images: []string{image}, Say: func(format string, args ...any) {
 		fmt.Fprintf(os.Stderr, "%5.1fs  %s\n", time.Since(start).Seconds(), fmt.Sprintf(format, args...))
 	}})
 	p.Must(t, err)
