@@ -41,7 +41,7 @@ test: ## every tier: lint, unit + kernel, lab, cluster
 unit: ## the unit and kernel tiers alone
 	@bash tests/run.sh unit
 
-test-long: ## what only measures on a cluster: the memory and processor time of Tendril's own pods
+test-long: ## the cluster suite beyond the hour that a run of `make test` may take
 	@bash tests/run.sh long
 
 demo: ## a real pod gets a VF, a macvlan and an ipvlan beside its default network

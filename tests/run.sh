@@ -23,7 +23,8 @@ lab() {
   go test -p 2 -count=1 -tags lab -timeout 20m -exec "$PWD/bin/lab exec" $(tagged lab)
 }
 
-# What every run plays on clusters; the order is that of the things they need.
+# What every run plays on clusters. tests/explain would take it beyond an hour on
+# two slow cores with nothing in the cache: `make test-long`.
 always="./tests/lab ./tests/lab/cluster ./tests/e2e ./tests/vf ./tests/admission ./tests/install ./tests/meta ./tests/restart"
 
 clusters() {
