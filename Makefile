@@ -18,7 +18,7 @@ ARCHS   ?= amd64 arm64
 HOST    := $(shell $(GO) env GOARCH)
 INIMAGE := ./cmd/tendril ./cmd/tendrild ./cmd/tendril-controller ./cmd/tendril-cni ./cmd/tendril-dhcp
 
-.PHONY: all build lint test test-long unit demo bench image krew manifests chart lab-shell clean
+.PHONY: all build lint test unit demo bench image krew manifests chart lab-shell clean
 
 all: build
 
@@ -40,9 +40,6 @@ test: ## every tier: lint, unit + kernel, lab, cluster
 
 unit: ## the unit and kernel tiers alone
 	@bash tests/run.sh unit
-
-test-long: ## the cluster suite beyond the hour that a run of `make test` may take
-	@bash tests/run.sh long
 
 demo: ## a real pod gets a VF, a macvlan and an ipvlan beside its default network
 	@bash tests/run.sh demo

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The steps behind `make test`, `make demo`, `make bench` and `make lab-shell`.
-# Usage: tests/run.sh all|unit|long|demo|bench|shell
+# Usage: tests/run.sh all|unit|demo|bench|shell
 set -euo pipefail
 cd "$(dirname "$0")/.."
 start=$SECONDS
@@ -23,15 +23,13 @@ lab() {
   go test -p 2 -count=1 -tags lab -timeout 20m -exec "$PWD/bin/lab exec" $(tagged lab)
 }
 
-# What every run plays on clusters. tests/explain would take it beyond an hour on
-# two slow cores with nothing in the cache: `make test-long`.
-always="./tests/lab ./tests/lab/cluster ./tests/e2e ./tests/vf ./tests/admission ./tests/install ./tests/meta ./tests/restart"
-
+# clusters plays the suites, those first on which the others stand.
 clusters() {
   say "cluster tier: real Kubernetes on two machines"
   make --no-print-directory image ARCHS="$(go env GOARCH)"
+  local first="./tests/lab ./tests/lab/cluster ./tests/e2e"
   # One after the other: a cluster takes all of two cores.
-  go test -p 1 -count=1 -tags cluster -timeout 30m -v "$@"
+  go test -p 1 -count=1 -tags cluster -timeout 30m -v $first $(tagged cluster | grep -vxF "$(tr ' ' '\n' <<< "$first")")
 }
 
 fetch() {
@@ -47,14 +45,10 @@ case "${1:-all}" in
     fetch
     unit
     lab
-    clusters $always
+    clusters
     say "all tiers passed"
     ;;
   unit) unit ;;
-  long)
-    fetch
-    clusters $(tagged cluster | grep -vxF "$(tr ' ' '\n' <<< "$always")")
-    ;;
   demo)
     say "building Tendril and its image"
     make --no-print-directory image ARCHS="$(go env GOARCH)"
@@ -75,5 +69,5 @@ case "${1:-all}" in
     CGO_ENABLED=0 go build -o bin/demo ./tests/demo
     exec bin/demo -shell
     ;;
-  *) echo "usage: $0 all|unit|long|demo|bench|shell" >&2; exit 2 ;;
+  *) echo "usage: $0 all|unit|demo|bench|shell" >&2; exit 2 ;;
 esac
