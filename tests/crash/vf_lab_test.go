@@ -11,6 +11,7 @@ import (
 
 	"github.com/tendril-cni/tendril/tests/crash/sweep"
 	"github.com/tendril-cni/tendril/vf"
+	"github.com/tendril-cni/tendril/vf/link"
 	"github.com/tendril-cni/tendril/vf/sysfs"
 )
 
@@ -47,6 +48,18 @@ func firstVF(t *testing.T, pf string) vf.Addr {
 	return vf.Addr{}
 }
 
+// ownAddress is the MAC of a VF's device on the host, empty while it is in a pod.
+// A PF that nobody has told one shows it, or zeros until the VF's driver has said
+// it again after a reset.
+func ownAddress(pf, index string) string {
+	files, _ := filepath.Glob("/sys/class/net/" + pf + "/device/virtfn" + index + "/net/*/address")
+	if len(files) == 0 {
+		return ""
+	}
+	mac, _ := os.ReadFile(files[0])
+	return strings.TrimSpace(string(mac))
+}
+
 // vfs prints what the PF has set for its VFs, and each VF's device with MAC and
 // MTU as the host has it. It stays one line, so that podLinks' lines can be
 // counted.
@@ -58,8 +71,11 @@ func vfs(t *testing.T, pf string) string {
 	}
 	var words []string
 	for line := range strings.Lines(string(out)) {
-		if strings.Contains(line, "vf ") {
-			words = append(words, strings.Join(strings.Fields(line), " "))
+		if f := strings.Fields(line); len(f) > 3 && f[0] == "vf" {
+			if f[3] == link.ZeroMAC || f[3] == ownAddress(pf, f[1]) {
+				f[3] = "its own"
+			}
+			words = append(words, strings.Join(f, " "))
 		}
 	}
 	devices, _ := filepath.Glob("/sys/class/net/" + pf + "/device/virtfn*/net/*")
