@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -16,47 +15,23 @@ import (
 
 func TestMain(m *testing.M) { lab.Main(m, fetch) }
 
-// One round of everything, with the flags of make build, whose cache this uses. How fast it was is nobody's business here.
+// With the flags of make build, whose cache this uses.
 func TestEverythingIsMeasured(t *testing.T) {
 	repo, err := cache.Repo()
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &program.Run{Rounds: 1, Bin: t.TempDir(), Out: t.TempDir()}
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", r.Bin, "./cmd/tendril", "./cmd/tendrild", "./cmd/tendril-cni")
+	bin := t.TempDir()
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin, "./cmd/tendril", "./cmd/tendrild", "./cmd/tendril-cni")
 	build.Dir, build.Env = repo, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v: %s", err, out)
 	}
-	names := filepath.Join(r.Bin, "cni")
+	names := filepath.Join(bin, "cni")
 	if err := errors.Join(os.Mkdir(names, 0o755), os.Symlink("../tendril-cni", filepath.Join(names, "macvlan"))); err != nil {
 		t.Fatal(err)
 	}
-	if err := bench.Run(context.Background(), r); err != nil {
-		t.Fatal(err)
-	}
-	files, err := filepath.Glob(filepath.Join(r.Out, "*.tsv"))
-	if err != nil || len(files) != 1 {
-		t.Fatalf("files %v, error %v; want one", files, err)
-	}
-	data, err := os.ReadFile(files[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range parts {
-		for _, line := range p.Lines {
-			for _, want := range []string{"# " + line.Name + " ", "\n" + p.Name + "\t" + line.Ours + "\t0\t", "\n" + p.Name + "\t" + line.Reference + "\t0\t"} {
-				if strings.Count(string(data), want) != 1 {
-					t.Errorf("the file does not have %q once:\n%s", want, data)
-				}
-			}
-		}
-	}
-	for _, f := range []string{"date", "kernel", "cpus", "go", "load before", "load after"} {
-		if !strings.Contains(string(data), "# "+f+": ") {
-			t.Errorf("the file does not say the %s:\n%s", f, data)
-		}
-	}
+	program.Measured(t, bench, bin, parts, "date", "kernel", "cpus", "go", "load before", "load after")
 }
 
 func TestWhatIsNotBuiltIsNamed(t *testing.T) {

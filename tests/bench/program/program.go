@@ -97,15 +97,19 @@ func (p Program) Run(ctx context.Context, r *Run) error {
 		return err
 	}
 	r.Fact("load after", host.Load())
-	prefix := ""
-	if p.Name != "" {
-		prefix = p.Name + "-"
-	}
-	path, err := r.report.Publish(r.Out, prefix)
+	path, err := r.report.Publish(r.Out, p.prefix())
 	if path != "" {
 		r.Say("all samples are in %s", path)
 	}
 	return err
+}
+
+// prefix is what the names of p's files begin with.
+func (p Program) prefix() string {
+	if p.Name == "" {
+		return ""
+	}
+	return p.Name + "-"
 }
 
 // Run is one run of a Program.
