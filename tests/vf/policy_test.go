@@ -50,10 +50,11 @@ func (p *play) patch(t *testing.T, patch string) {
 	p.Ask(t, "patch", "vfpolicy", "sriov1", "--type=merge", "-p", patch)
 }
 
-// drivers are those of the first n VFs of sriov1.
+// drivers are those of the first n VFs of sriov1, "none" for a VF that is between
+// two of them.
 func (p *play) drivers(t *testing.T, n int) string {
 	t.Helper()
-	return strings.Join(strings.Fields(p.Shell(t, 1, fmt.Sprintf(`for i in $(seq 0 %d); do basename $(readlink /sys/class/net/sriov1/device/virtfn$i/driver); done`, n-1))), " ")
+	return strings.Join(strings.Fields(p.Shell(t, 1, fmt.Sprintf(`for i in $(seq 0 %d); do basename $(readlink /sys/class/net/sriov1/device/virtfn$i/driver || echo none); done`, n-1))), " ")
 }
 
 // inUse gives all kernel VFs to a pod and then wants them for userspace.
