@@ -13,6 +13,8 @@
 //  3. Reporting never delays the caller and never fails it. The last status of a
 //     pod is what is written; one that was given before it may be skipped.
 //  4. A status is written to the pod with that UID or to none.
+//  5. Statuses and warnings come before other events, which wait until there was no
+//     status for a moment, seconds at most: they say what the status says.
 //
 // [Cache] implements cni.Cluster, [Reporter] implements cni.Reporter. Both may
 // be used concurrently, before, during and after their Run.

@@ -116,10 +116,7 @@ func shortened(message string, most int) string {
 }
 
 func (r *Reporter) send(event *corev1.Event) {
-	select {
-	case r.events <- event:
-	default:
-		r.dropped.Add(1)
+	if !r.events.put(event) {
 		r.log.Warn("event dropped, too many wait", "object", event.InvolvedObject.Name, "reason", event.Reason, "message", event.Message)
 	}
 }
@@ -129,18 +126,30 @@ func (r *Reporter) writeEvents(ctx, work context.Context) {
 	// As client-go's recorder: repetitions become a count, floods are cut.
 	correlator := record.NewEventCorrelatorWithOptions(record.CorrelatorOptions{})
 	for {
-		select {
-		case event := <-r.events:
+		end := ctx.Err() != nil
+		event, wait := r.events.take(time.Now(), end)
+		switch {
+		case event != nil:
 			r.writeEvent(work, correlator, event)
-			continue
-		default:
-		}
-		select {
-		case event := <-r.events:
-			r.writeEvent(work, correlator, event)
-		case <-ctx.Done():
+		case end:
 			return
+		default:
+			r.awaitEvent(ctx, wait)
 		}
+	}
+}
+
+// awaitEvent returns after wait, unless that is negative, or when an event has come
+// or ctx has ended.
+func (r *Reporter) awaitEvent(ctx context.Context, wait time.Duration) {
+	var turn <-chan time.Time
+	if wait >= 0 {
+		turn = time.After(wait)
+	}
+	select {
+	case <-turn:
+	case <-r.events.changed:
+	case <-ctx.Done():
 	}
 }
 

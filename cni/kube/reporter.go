@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
@@ -28,9 +26,6 @@ const (
 	// The pauses before a status is tried again.
 	firstPause = 100 * time.Millisecond
 	lastPause  = 30 * time.Second
-	// mostEvents may wait. What comes beyond is dropped and logged: events are
-	// for people, and nobody reads a thousand.
-	mostEvents = 1000
 )
 
 // Reporter writes what became of a pod's networks to the API server. It
@@ -49,9 +44,7 @@ type Reporter struct {
 	pending map[cni.PodRef]string
 
 	sink   sink
-	events chan *corev1.Event
-	// dropped counts events for which there was no room.
-	dropped atomic.Uint64
+	events *eventQueue
 }
 
 // Backlog is what a Reporter has not got rid of.
@@ -67,7 +60,8 @@ type Backlog struct {
 func (r *Reporter) Backlog() Backlog {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return Backlog{Statuses: len(r.pending), Events: len(r.events), Dropped: r.dropped.Load()}
+	events, dropped := r.events.backlog()
+	return Backlog{Statuses: len(r.pending), Events: events, Dropped: dropped}
 }
 
 var _ cni.Reporter = (*Reporter)(nil)
@@ -88,7 +82,7 @@ func NewReporter(config *rest.Config, node string, cache *Cache, o Options, log 
 		queue:   workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[cni.PodRef](firstPause, lastPause)),
 		pending: map[cni.PodRef]string{},
 		sink:    events,
-		events:  make(chan *corev1.Event, mostEvents),
+		events:  newEventQueue(),
 	}, nil
 }
 
@@ -126,6 +120,7 @@ func (r *Reporter) Publish(pod cni.PodRef, status []cni.NetworkStatus) {
 	r.mu.Lock()
 	r.pending[pod] = text
 	r.mu.Unlock()
+	r.events.busy(time.Now())
 	r.queue.Add(pod)
 }
 
