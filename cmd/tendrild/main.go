@@ -94,6 +94,7 @@ func flags() (cfg node.Config, level slog.Level, done bool) {
 	fs.BoolVar(&cfg.Displace, "take-over", false, "set the CNI configuration of Multus (00-multus.conf) aside, so that the runtime calls Tendril")
 	fs.StringVar(&cfg.Whereabouts, "whereabouts", "auto", "namespace in which whereabouts keeps its objects, while other nodes still use it: addresses are shared with it; auto looks whether it is there, off does not")
 	fs.StringVar(&cfg.MultusSocket, "multus-socket", "", "path of a socket that speaks the protocol of the Multus daemon, for tools that expect it (/run/multus/multus.sock); empty for none")
+	fs.BoolVar(&cfg.NoInterfaceEvents, "no-interface-events", false, "write no event AddedInterface: the API server gets one write for each ADD, the pod's network-status")
 	fs.BoolVar(&cfg.Uninstall, "uninstall", false, "take Tendril off this node, whose daemon does not run any more, and end")
 	fs.BoolVar(&cfg.Force, "force", false, "with --uninstall: also while pods have networks of Tendril")
 	fs.BoolVar(&cfg.Wait, "wait", false, "do nothing until the end is asked for: for the pod of a DaemonSet whose init container uninstalled")

@@ -42,6 +42,9 @@ const mostMessage = 1024
 // the API server's own bounds on events do not swallow those of a large pod. It
 // takes more where one event has no room for all.
 func (r *Reporter) Added(pod cni.PodRef, made []cni.Made) {
+	if r.noAdded {
+		return
+	}
 	var message string
 	for _, m := range made {
 		text := added(m)

@@ -3,6 +3,7 @@ package kube_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -50,6 +51,24 @@ func TestEventsComeInAnEndlessBurst(t *testing.T) {
 		r.Publish(ref(pod), entry("cbr0"))
 		return len(w.events(pod)) == 1
 	})
+}
+
+// TestInterfacesMayBeLeftToTheStatus: without their event an ADD is one write, and a
+// refusal is told all the same.
+func TestInterfacesMayBeLeftToTheStatus(t *testing.T) {
+	w := newWorld(t)
+	r, stop := w.reporterOf(w.cache(kube.Options{}), kube.Options{QPS: -1, NoAdded: true}, nil)
+	pod := w.create("web", node, nil)
+	r.Publish(ref(pod), entry("cbr0"))
+	r.Added(ref(pod), []cni.Made{{Network: "cbr0", IfName: "eth0"}})
+	r.Refused(ref(pod), errors.New("vlan 5000 is not allowed"))
+	stop()
+	if got := names(t, w.status("web")); got != "cbr0" {
+		t.Errorf("status %q", got)
+	}
+	if got, want := w.events(pod), []string{"Warning FailedAddingInterface x1: vlan 5000 is not allowed"}; !slices.Equal(got, want) {
+		t.Errorf("events %v, want %v", got, want)
+	}
 }
 
 // podVersion and eventVersion are the API server's revisions of their last writes.

@@ -77,11 +77,17 @@ func (w *world) cache(o kube.Options) *kube.Cache {
 // until the test ends or stop is called, which returns after it has ended.
 func (w *world) reporter(c *kube.Cache, trip func(http.RoundTripper) http.RoundTripper) (r *kube.Reporter, stop func()) {
 	w.t.Helper()
+	return w.reporterOf(c, kube.Options{QPS: -1}, trip)
+}
+
+// reporterOf is reporter with these options.
+func (w *world) reporterOf(c *kube.Cache, o kube.Options, trip func(http.RoundTripper) http.RoundTripper) (r *kube.Reporter, stop func()) {
+	w.t.Helper()
 	config := rest.CopyConfig(w.config)
 	if trip != nil {
 		config.Wrap(trip)
 	}
-	r, err := kube.NewReporter(config, node, c, kube.Options{QPS: -1}, discard)
+	r, err := kube.NewReporter(config, node, c, o, discard)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -23,6 +23,9 @@ type Options struct {
 	// short enough for the kubelet to try again, and to say why, while the API
 	// server is away.
 	PodWait time.Duration
+	// NoAdded leaves the events AddedInterface out: an ADD is one write then, that
+	// of the status, which says the same.
+	NoAdded bool
 }
 
 func (o Options) withDefaults() Options {

@@ -36,6 +36,8 @@ type Reporter struct {
 	cache *Cache
 	log   *slog.Logger
 	node  string
+	// noAdded is Options.NoAdded.
+	noAdded bool
 
 	queue workqueue.TypedRateLimitingInterface[cni.PodRef]
 	// mu guards pending.
@@ -78,7 +80,7 @@ func NewReporter(config *rest.Config, node string, cache *Cache, o Options, log 
 		return nil, fmt.Errorf("make client for events: %w", err)
 	}
 	return &Reporter{
-		pods: pods.Resource(podsResource), cache: cache, log: log, node: node,
+		pods: pods.Resource(podsResource), cache: cache, log: log, node: node, noAdded: o.NoAdded,
 		queue:   workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[cni.PodRef](firstPause, lastPause)),
 		pending: map[cni.PodRef]string{},
 		sink:    events,

@@ -53,6 +53,9 @@ type Config struct {
 	MultusSocket string
 	// Uninstall and Force are for Uninstall alone; Wait does nothing at all.
 	Uninstall, Force, Wait bool
+	// NoInterfaceEvents leaves out the event of each ADD, AddedInterface: one write
+	// to the API server instead of two. Warnings and the events of running pods stay.
+	NoInterfaceEvents bool
 	// MetricsAddr is host:port of the health and metrics endpoint; empty for none.
 	MetricsAddr string
 	// Shim is the executable that is installed into CNIBinDir; empty to leave

@@ -136,7 +136,7 @@ func (d *daemon) connect() error {
 	if d.cache, err = kube.NewCache(config, d.NodeName, kube.Options{}, d.Log); err != nil {
 		return err
 	}
-	if d.reporter, err = kube.NewReporter(config, d.NodeName, d.cache, kube.Options{}, d.Log); err != nil {
+	if d.reporter, err = kube.NewReporter(config, d.NodeName, d.cache, kube.Options{NoAdded: d.NoInterfaceEvents}, d.Log); err != nil {
 		return err
 	}
 	if d.tell, err = newFacts(config, d.NodeName, d.facts, d.Log); err != nil {

@@ -33,6 +33,8 @@ type Options struct {
 	// HostLocal is the directory in which host-local has its files; empty for none
 	// that the daemon uses.
 	HostLocal string
+	// Flags are further flags of the daemon.
+	Flags []string
 	// Group is charged for the daemon; nil for none.
 	Group *Group
 }
@@ -52,9 +54,10 @@ func StartTendril(ctx context.Context, o Options) (*Tendril, error) {
 			return nil, err
 		}
 	}
-	process, err := o.Group.Start(filepath.Join(o.Dir, "tendrild.log"), exec.Command(filepath.Join(o.Bin, "tendrild"), "--node-name="+o.Node, "--kubeconfig="+o.Kubeconfig,
-		"--run-dir=/run/tendril", "--state-dir="+filepath.Join(o.Dir, "state"), "--kubelet-root="+filepath.Join(o.Dir, "kubelet"),
-		"--cni-bin-dir="+binDir, "--cni-conf-dir="+confDir, "--host-local-dirs="+o.HostLocal))
+	flags := append([]string{"--node-name=" + o.Node, "--kubeconfig=" + o.Kubeconfig,
+		"--run-dir=/run/tendril", "--state-dir=" + filepath.Join(o.Dir, "state"), "--kubelet-root=" + filepath.Join(o.Dir, "kubelet"),
+		"--cni-bin-dir=" + binDir, "--cni-conf-dir=" + confDir, "--host-local-dirs=" + o.HostLocal}, o.Flags...)
+	process, err := o.Group.Start(filepath.Join(o.Dir, "tendrild.log"), exec.Command(filepath.Join(o.Bin, "tendrild"), flags...))
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,10 @@ import (
 	"github.com/tendril-cni/tendril/tests/bench/contest"
 )
 
+// atRest is for how long the daemon's processor time is looked at while nothing
+// happens.
+const atRest = 20 * time.Second
+
 // memory starts n pods on each side, and looks at the daemon while they run.
 func (s *stand) memory(ctx context.Context, n int) ([]contest.Fact, error) {
 	var facts []contest.Fact
@@ -34,8 +38,13 @@ func (s *stand) memory(ctx context.Context, n int) ([]contest.Fact, error) {
 		if err != nil {
 			return nil, err
 		}
+		idle, err := one.idle(ctx)
+		if err != nil {
+			return nil, err
+		}
 		facts = append(facts, contest.Fact{Name: fmt.Sprintf("memory of %s with %d pods of %d networks", one.name, n, burstNetworks),
-			Value: fmt.Sprintf("%s; %s; they took %.1f s to start", value, charged, took.Seconds())})
+			Value: fmt.Sprintf("%s; %s; they took %.1f s to start", value, charged, took.Seconds())},
+			contest.Fact{Name: fmt.Sprintf("processor time of %s at rest with %d pods", one.name, n), Value: fmt.Sprintf("%v in %v", idle, atRest)})
 		if _, err := s.together(ctx, pods, (*sandbox).del); err != nil {
 			return nil, fmt.Errorf("%s: %w", one.name, err)
 		}
@@ -44,6 +53,17 @@ func (s *stand) memory(ctx context.Context, n int) ([]contest.Fact, error) {
 		}
 	}
 	return facts, nil
+}
+
+// idle is the daemon's processor time while nothing happens.
+func (o *side) idle(ctx context.Context) (time.Duration, error) {
+	before, err := o.process.CPU()
+	if err != nil {
+		return 0, err
+	}
+	pause(ctx, atRest)
+	after, err := o.process.CPU()
+	return after - before, err
 }
 
 // resident says what of the daemon is in memory now, what of it is not its

@@ -51,7 +51,7 @@ func (s *stand) lives(ctx context.Context, rounds, networks int) (contest.Sample
 
 // settle follows a call before its processor time is read: what it left to do in
 // the background, writing events above all, is its own too.
-const settle = 50 * time.Millisecond
+const settle = 400 * time.Millisecond
 
 func (s *stand) life(ctx context.Context, b *sandbox) ([]contest.Took, error) {
 	add, addCPU, err := s.spent(ctx, b, b.add, func() error { return s.attached(ctx, b) })

@@ -42,7 +42,7 @@ func (s *stand) startTendril(ctx context.Context, config *rest.Config, around co
 	if err != nil {
 		return nil, err
 	}
-	t, err := host.StartTendril(ctx, host.Options{Bin: s.bin, Dir: dir, Kubeconfig: kubeconfig, Node: "tendril", Default: network, Plugins: s.plugins, HostLocal: hostLocalDir, Group: around.group})
+	t, err := host.StartTendril(ctx, host.Options{Bin: s.bin, Dir: dir, Kubeconfig: kubeconfig, Node: "tendril", Default: network, Plugins: s.plugins, HostLocal: hostLocalDir, Flags: s.flags, Group: around.group})
 	if err != nil {
 		return nil, err
 	}

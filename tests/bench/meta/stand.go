@@ -29,7 +29,8 @@ type stand struct {
 	api             *kube.API
 	admin           *rest.Config
 	client          kubernetes.Interface
-	sides           []*side // Tendril, Multus; empty between runs
+	sides           []*side  // Tendril, Multus; empty between runs
+	flags           []string // further ones of tendrild
 }
 
 func newStand(ctx context.Context, bin string) (*stand, error) {
