@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -140,6 +141,48 @@ func TestGuardTellsOfFilesThatTheRuntimeTakesFirst(t *testing.T) {
 }
 
 // TestGuardOutlivesItsDirectory: some installers replace it.
+// TestGuardLeavesARightFileAlone: to touch it would tell the runtime, which watches
+// the directory too, and the guard itself, which would look, and touch it, for ever.
+func TestGuardLeavesARightFileAlone(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := install.Conf(dir, settings); err != nil {
+		t.Fatal(err)
+	}
+	before := changed(t, confPath(dir))
+	_, shadowed := guarded(t, dir)
+	for _, name := range []string{"00-a.conf", "00-b.conf"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("{}"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		next(t, shadowed) // it has looked
+	}
+	if after := changed(t, confPath(dir)); after != before {
+		t.Errorf("the inode was changed at %v; it was right since %v", after, before)
+	}
+	if err := os.Chmod(confPath(dir), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		info, err := os.Stat(confPath(dir))
+		if err == nil && info.Mode().Perm() == 0o644 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the file's mode is not put right: %v, %v", info.Mode(), err)
+		}
+	}
+}
+
+// changed is when a file's inode was last changed.
+func changed(t *testing.T, path string) syscall.Timespec {
+	t.Helper()
+	var s syscall.Stat_t
+	if err := syscall.Stat(path, &s); err != nil {
+		t.Fatal(err)
+	}
+	return s.Ctim
+}
+
 func TestGuardOutlivesItsDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "net.d")
 	restored, _ := guarded(t, dir)

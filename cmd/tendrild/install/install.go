@@ -85,7 +85,7 @@ type plugin struct {
 // replace makes path hold data with mode, or leaves it as it was.
 func replace(path string, data []byte, mode fs.FileMode) (changed bool, err error) {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
-		return false, os.Chmod(path, mode)
+		return false, chmod(path, mode)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return false, err
@@ -97,6 +97,16 @@ func replace(path string, data []byte, mode fs.FileMode) (changed bool, err erro
 		return false, errors.Join(err, os.Remove(part))
 	}
 	return true, os.Rename(part, path)
+}
+
+// chmod gives path its mode. A file that has it is not touched: who watches its
+// directory, the runtime and the guard among them, would be told of nothing.
+func chmod(path string, mode fs.FileMode) error {
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() == mode {
+		return err
+	}
+	return os.Chmod(path, mode)
 }
 
 func writeSynced(path string, data []byte, mode fs.FileMode) error {
