@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -178,20 +177,32 @@ func (w *world) Refused(pod cni.PodRef, err error) {
 // start is the daemon's start on this machine: the journal at path, recovery.
 func (w *world) start(path string, hook func(string)) (*cni.Engine, *journal.Journal) {
 	w.t.Helper()
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	j, err := journal.Open(journal.Options{Path: path, Log: log, OnStep: hook})
-	if err != nil {
+	d := driver{w}
+	return w.startWith(path, hook, cni.Options{Drivers: map[string]cni.Driver{cni.KindMacvlan: d, cni.KindIpvlan: d, cni.KindSriov: d}})
+}
+
+// startWith is start with the parts of o; what o leaves out is the world's.
+func (w *world) startWith(path string, hook func(string), o cni.Options) (*cni.Engine, *journal.Journal) {
+	w.t.Helper()
+	var err error
+	o.Log = slog.New(slog.DiscardHandler)
+	if o.Journal, err = journal.Open(journal.Options{Path: path, Log: o.Log, OnStep: hook}); err != nil {
 		w.t.Fatal(err)
 	}
-	d := driver{w}
-	e := cni.New(cni.Options{Journal: j, Delegate: delegate{w}, Cluster: w, Devices: w, Namespaces: w, Report: w, Log: log, BootID: "boot",
-		Drivers: map[string]cni.Driver{cni.KindMacvlan: d, cni.KindIpvlan: d, cni.KindSriov: d},
-		Ready:   func() error { return nil },
-		Default: func() (netconf.Network, error) { return netconf.ParseNetwork("default", []byte(w.defConf), "") }})
+	if o.Delegate == nil {
+		o.Delegate = delegate{w}
+	}
+	if o.BootID == "" {
+		o.BootID = "boot"
+	}
+	o.Cluster, o.Devices, o.Namespaces, o.Report = w, w, w, w
+	o.Ready = func() error { return nil }
+	o.Default = func() (netconf.Network, error) { return netconf.ParseNetwork("default", []byte(w.defConf), "") }
+	e := cni.New(o)
 	if err := e.Recover(context.Background()); err != nil {
 		w.t.Fatal(err)
 	}
-	return e, j
+	return e, o.Journal
 }
 
 func (w *world) engine() *cni.Engine {

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -43,20 +41,9 @@ func newCabinet(t *testing.T) *cabinet {
 
 func (c *cabinet) start(path string, hook func(string)) (*cni.Engine, *journal.Journal) {
 	c.t.Helper()
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	j, err := journal.Open(journal.Options{Path: path, Log: log, OnStep: hook})
-	if err != nil {
-		c.t.Fatal(err)
-	}
 	d := checking{driver{c.world}, nil}
-	e := cni.New(cni.Options{Journal: j, Delegate: &verbs{delegate: delegate{c.world}}, Cluster: c, Devices: c, Namespaces: c, Report: c, Log: log, BootID: c.boot,
-		Drivers: map[string]cni.Driver{cni.KindMacvlan: d, cni.KindBridge: d}, Files: c.open,
-		Ready:   func() error { return nil },
-		Default: func() (netconf.Network, error) { return netconf.ParseNetwork("default", []byte(c.defConf), "") }})
-	if err := e.Recover(context.Background()); err != nil {
-		c.t.Fatal(err)
-	}
-	return e, j
+	return c.startWith(path, hook, cni.Options{Delegate: &verbs{delegate: delegate{c.world}}, BootID: c.boot,
+		Drivers: map[string]cni.Driver{cni.KindMacvlan: d, cni.KindBridge: d}, Files: c.open})
 }
 
 func (c *cabinet) engine() *cni.Engine {

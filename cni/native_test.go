@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -86,21 +84,8 @@ func fused(t *testing.T, conf string) *world {
 // startFused is start with the parts that a chain needs.
 func (w *world) startFused(path string, hook func(string)) (*cni.Engine, *journal.Journal) {
 	w.t.Helper()
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	j, err := journal.Open(journal.Options{Path: path, Log: log, OnStep: hook})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	e := cni.New(cni.Options{Journal: j, Delegate: delegate{w}, Cluster: w, Devices: w, Namespaces: w, Report: w, Log: log, BootID: "boot",
-		Drivers:   map[string]cni.Driver{cni.KindMacvlan: driver{w}},
-		Modifiers: map[string]cni.Modifier{"tuning": modifier{w, "tuning"}, "sbr": modifier{w, "sbr"}},
-		Leases:    lender{w},
-		Ready:     func() error { return nil },
-		Default:   func() (netconf.Network, error) { return netconf.ParseNetwork("default", []byte(w.defConf), "") }})
-	if err := e.Recover(context.Background()); err != nil {
-		w.t.Fatal(err)
-	}
-	return e, j
+	return w.startWith(path, hook, cni.Options{Drivers: map[string]cni.Driver{cni.KindMacvlan: driver{w}},
+		Modifiers: map[string]cni.Modifier{"tuning": modifier{w, "tuning"}, "sbr": modifier{w, "sbr"}}, Leases: lender{w}})
 }
 
 func noPlugins(t *testing.T) cni.Request {
