@@ -53,11 +53,8 @@ func (e *Engine) add(ctx context.Context, r Request) ([]Record, error) {
 		e.Report.Refused(pod, inCall(ctx, err))
 		return nil, err
 	}
-	if err = e.prove(ctx, r, "intent", records, plan); err == nil {
-		err = e.enter(ctx, r, records, plan)
-	}
-	if err == nil {
-		err = e.attachAll(ctx, r, records)
+	if err = e.enter(ctx, r, records, plan); err == nil {
+		err = e.attachAll(ctx, r, records, plan)
 	}
 	if err != nil {
 		r.failed(r.Netns)
@@ -236,12 +233,9 @@ func (e *Engine) take(tx *journal.Tx, a *Attachment, p Planned) ([]netip.Addr, e
 
 // attachAll attaches in order and records the completion of all in one
 // transaction. records are filled with what was observed.
-func (e *Engine) attachAll(ctx context.Context, r Request, records []Record) error {
-	for i := range records {
-		if err := e.attach(ctx, r, &records[i]); err != nil {
-			return fmt.Errorf("attach network %s as %s: %w", records[i].Attachment.Network, records[i].Attachment.IfName, err)
-		}
-		records[i].DeviceInfo = e.readInfo(records[i].Attachment)
+func (e *Engine) attachAll(ctx context.Context, r Request, records []Record, plan []Planned) error {
+	if err := e.attachEach(ctx, r, "intent", records, plan); err != nil {
+		return err
 	}
 	start := time.Now()
 	if err := r.step(StepSettle, nil, start, e.settle(ctx, r, records)); err != nil {
@@ -253,6 +247,23 @@ func (e *Engine) attachAll(ctx context.Context, r Request, records []Record) err
 	start = time.Now()
 	err := e.Journal.Update("attached", func(tx *journal.Tx) error { return putAll(tx, records) })
 	return r.step(StepDone, nil, start, err)
+}
+
+// attachEach attaches in order, each once its addresses are beyond doubt: an
+// interface may ride on those before it, and can be probed through with them alone.
+// step is the journal's, for addresses that take the place of others; without a
+// plan there are no others.
+func (e *Engine) attachEach(ctx context.Context, r Request, step string, records []Record, plan []Planned) error {
+	for i := range records {
+		if err := e.prove(ctx, r, step, records[i:i+1], plan[min(i, len(plan)):min(i+1, len(plan))]); err != nil {
+			return err
+		}
+		if err := e.attach(ctx, r, &records[i]); err != nil {
+			return fmt.Errorf("attach network %s as %s: %w", records[i].Attachment.Network, records[i].Attachment.IfName, err)
+		}
+		records[i].DeviceInfo = e.readInfo(records[i].Attachment)
+	}
+	return nil
 }
 
 func (e *Engine) attach(ctx context.Context, r Request, rec *Record) error {

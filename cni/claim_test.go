@@ -259,6 +259,53 @@ func (everywhere) Conflicts(_ context.Context, _ *os.File, _ cni.Link, addrs []n
 	return out, nil
 }
 
+// rider is a driver whose interface net2 rides on net1, as a bond does.
+type rider struct{ driver }
+
+func (d rider) Attach(ctx context.Context, ns *os.File, r cni.Record) (cni.Link, error) {
+	if r.Attachment.IfName == "net2" && !strings.Contains(d.String(), "c1/net1") {
+		return cni.Link{}, errors.New("there is no net1")
+	}
+	return d.driver.Attach(ctx, ns, r)
+}
+
+func TestAddressesInDoubtOfALinkUponAnotherOfThePod(t *testing.T) {
+	w := sharing(t)
+	e := w.engine()
+	e.Drivers = map[string]cni.Driver{cni.KindMacvlan: rider{driver{w}}}
+	n := &neighbours{have: []string{"198.51.100.1"}}
+	e.Claim, e.Prober = &office{journal: e.Journal, suspect: true}, n
+	if _, err := e.Add(context.Background(), request("c1")); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(strings.Replace(sharingWorld, "198.51.100.1", "198.51.100.2", 1), w.String()); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestLostInterfaceWhoseAddressAnotherHasByNow: it was used without a probe, since
+// nobody could be asked; when the interface is made anew somebody can be.
+func TestLostInterfaceWhoseAddressAnotherHasByNow(t *testing.T) {
+	w := sharing(t)
+	e := w.engine()
+	n := &neighbours{err: cni.ErrUnasked}
+	e.Claim, e.Prober = &office{journal: e.Journal, suspect: true}, n
+	added(t, w, e)
+	n.err, n.have = nil, []string{"192.0.2.1"}
+	delete(w.links, "c1/net1")
+	u, _ := auditor(w, e)
+	_, err := u.Audit(context.Background(), w.list(), noRuntime)
+	if err == nil || !strings.Contains(err.Error(), "address 192.0.2.1 of network blue/red is in use on the network by 02:00:00:00:00:99") {
+		t.Errorf("%v; want the address and who has it", err)
+	}
+	if _, err := u.Audit(context.Background(), w.list(), noRuntime); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(strings.Replace(sharingWorld, "192.0.2.1", "192.0.2.2", 1), w.String()); d != "" {
+		t.Error(d)
+	}
+}
+
 // TestInvariant3CrashWhileAddressesAreProbed stops the daemon at every step of an
 // ADD that finds a conflict, and wants an empty machine after the next start and
 // the runtime's DEL, with no address held.

@@ -150,10 +150,7 @@ func (e *Engine) unplug(ctx context.Context, pod PodRef, r Request, gone []Recor
 
 // attachMore attaches what was prepared by plan, or undoes all of it.
 func (e *Engine) attachMore(ctx context.Context, r Request, c comparison, added []Record, plan []Planned) error {
-	err := e.prove(ctx, r, "plugging", added, plan)
-	if err == nil {
-		err = e.attachPlugged(ctx, r, c, added)
-	}
+	err := e.attachPlugged(ctx, r, c, added, plan)
 	if err == nil {
 		return nil
 	}
@@ -167,12 +164,9 @@ func (e *Engine) attachMore(ctx context.Context, r Request, c comparison, added 
 	return err
 }
 
-func (e *Engine) attachPlugged(ctx context.Context, r Request, c comparison, added []Record) error {
-	for i := range added {
-		if err := e.attach(ctx, r, &added[i]); err != nil {
-			return fmt.Errorf("attach network %s as %s: %w", added[i].Attachment.Network, added[i].Attachment.IfName, err)
-		}
-		added[i].DeviceInfo = e.readInfo(added[i].Attachment)
+func (e *Engine) attachPlugged(ctx context.Context, r Request, c comparison, added []Record, plan []Planned) error {
+	if err := e.attachEach(ctx, r, "plugging", added, plan); err != nil {
+		return err
 	}
 	start := time.Now()
 	if err := r.step(StepSettle, nil, start, e.settle(ctx, r, added, append(slices.Clone(c.kept), c.first)...)); err != nil {

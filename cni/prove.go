@@ -41,34 +41,35 @@ type conflict struct {
 	mac  string
 }
 
-// prove has the suspect addresses of attachments that are recorded probed before
-// they are used. Those that something else has are set aside, and the attachments
-// get others, by the same step of the journal. What cannot be probed stays suspect
-// and is used.
-func (e *Engine) prove(ctx context.Context, r Request, step string, records []Record, plan []Planned) error {
+// prove has the suspect addresses of an attachment that is recorded probed before
+// they are used; one is a slice of it, and plan of its plan. Those that something
+// else has are set aside, and the attachment gets others, by the same step of the
+// journal. Without a plan, where a lost interface gets back what it had, there are no
+// others, and that is an error. What cannot be probed stays suspect and is used.
+func (e *Engine) prove(ctx context.Context, r Request, step string, one []Record, plan []Planned) error {
 	if e.Prober == nil {
 		return nil
 	}
 	for range mostConflicts {
-		var found []conflict
-		for i := range records {
-			if len(records[i].Attachment.Suspect) == 0 {
-				continue
-			}
-			start := time.Now()
-			of, err := e.probe(ctx, r, &records[i])
-			if r.step(StepProbe, &records[i].Attachment, start, err) != nil {
-				return fmt.Errorf("probe addresses of network %s: %w", records[i].Attachment.Network, err)
-			}
-			found = append(found, of...)
+		rec := &one[0]
+		if len(rec.Attachment.Suspect) == 0 {
+			return nil
+		}
+		start := time.Now()
+		found, err := e.probe(ctx, r, rec)
+		if r.step(StepProbe, &rec.Attachment, start, err) != nil {
+			return fmt.Errorf("probe addresses of network %s: %w", rec.Attachment.Network, err)
 		}
 		if len(found) == 0 {
 			return nil
 		}
+		if len(plan) == 0 {
+			return &Unclaimed{fmt.Errorf("address %s of network %s is in use on the network by %s", found[0].addr, rec.Attachment.Network, found[0].mac)}
+		}
 		if err := e.setAside(found); err != nil {
 			return err
 		}
-		if err := e.intend(ctx, r, step, records, plan); err != nil {
+		if err := e.intend(ctx, r, step, one, plan); err != nil {
 			return err
 		}
 	}
