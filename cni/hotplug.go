@@ -70,6 +70,7 @@ func (e *Engine) differs(pod Pod, records []Record) bool {
 // plugCall does Plug for one ADD of the pod.
 func (e *Engine) plugCall(ctx context.Context, pod Pod, r Request) error {
 	ctx, r = e.departFor(ctx, r, VerbPlug, pod.PodRef)
+	r.Run = sparing(r.Run)
 	leave, err := e.queue(ctx, r)
 	if err != nil {
 		return r.landed(PodRef{}, err)
@@ -115,10 +116,13 @@ func (e *Engine) replug(ctx context.Context, pod Pod, r Request, records []Recor
 		return err
 	}
 	added, err := e.prepareMore(ctx, r, c, planned)
-	if err != nil {
-		return err
+	if err == nil {
+		err = e.attachMore(ctx, r, c, added, planned)
 	}
-	if err := e.attachMore(ctx, r, c, added, planned); err != nil {
+	if err != nil && len(c.gone) > 0 {
+		return errors.Join(err, e.tell(pod.PodRef, r, nil)) // what went is gone
+	}
+	if err != nil {
 		return err
 	}
 	return e.tell(pod.PodRef, r, added)

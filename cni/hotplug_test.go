@@ -2,6 +2,7 @@ package cni_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -210,6 +211,68 @@ func TestFailedPlugTakesItsOwnBackAndLeavesTheRest(t *testing.T) {
 	}
 	if len(w.links) != 6 {
 		t.Errorf("the next time the pod has\n%s", w)
+	}
+}
+
+// TestStatusSaysWhatAFailedPlugLeft: a network that was to be replaced is gone.
+func TestStatusSaysWhatAFailedPlugLeft(t *testing.T) {
+	w := standard(t)
+	e := w.engine()
+	added(t, w, e)
+	w.fail["attach store0"] = errors.New("kernel says no")
+	pod := w.annotated(`[{"name":"fast"},{"name":"storage","interface":"store0","ips":["192.0.2.5"]},{"name":"signal"}]`)
+	if err := e.Plug(context.Background(), pod, noRuntime); err == nil {
+		t.Error("no error")
+	}
+	if d := cmp.Diff([]string{"cbr0@eth0", "blue/fast@net1", "blue/signal@net3"}, w.statusNames()); d != "" {
+		t.Errorf("network-status: %s", d)
+	}
+}
+
+// shell is a delegate that runs the one plugin of a network.
+type shell struct{}
+
+func (shell) Add(ctx context.Context, run cni.Runner, a cni.Attachment) (json.RawMessage, error) {
+	_, err := run(ctx, a.Config.Plugins[0].Type, nil, []string{"CNI_COMMAND=ADD"})
+	return json.RawMessage(`{"cniVersion":"1.0.0"}`), err
+}
+
+func (shell) Del(ctx context.Context, run cni.Runner, a cni.Attachment, _ json.RawMessage) error {
+	_, err := run(ctx, a.Config.Plugins[0].Type, nil, []string{"CNI_COMMAND=DEL"})
+	return err
+}
+
+// TestInvariant2PlugOfAPluginThatIsNotThereIsOwedNoDEL: else the pod could not be
+// deleted until somebody installs the plugin.
+func TestInvariant2PlugOfAPluginThatIsNotThereIsOwedNoDEL(t *testing.T) {
+	const conf = `{"cniVersion":"1.0.0","name":"other","type":"other"}`
+	w := standard(t)
+	w.nads["blue/other"] = cni.Definition{Namespace: "blue", Name: "other", Config: conf}
+	e := w.engine()
+	e.Delegate = shell{}
+	added(t, w, e)
+	r := request("c1")
+	r.Run = func(_ context.Context, plugin string, _ []byte, _ []string) ([]byte, error) {
+		if plugin == "other" {
+			return nil, &cni.NoPlugin{Plugin: plugin, Why: "it is not there"}
+		}
+		return nil, nil
+	}
+	err := e.Plug(context.Background(), w.annotated("fast,storage@store0,signal,other"), r.Run)
+	if err == nil || !strings.Contains(err.Error(), "it is not there") || strings.Contains(err.Error(), "undo") {
+		t.Errorf("Plug: %v, want that the plugin is not there, and no failed undo", err)
+	}
+	network, err := netconf.ParseNetwork("test", []byte(conf), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := r
+	one.IfName = "hot0"
+	if _, err := e.AttachOne(context.Background(), one, network, netconf.Element{}); err == nil || strings.Contains(err.Error(), "undo") {
+		t.Errorf("AttachOne: %v, want that the plugin is not there, and no failed undo", err)
+	}
+	if err := e.Del(context.Background(), r); err != nil {
+		t.Errorf("the pod cannot be deleted: %v", err)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 // network under the same name, is answered with its result.
 func (e *Engine) AttachOne(ctx context.Context, r Request, network netconf.Network, el netconf.Element) (*current.Result, error) {
 	ctx, r = e.depart(ctx, r, VerbPlug)
+	r.Run = sparing(r.Run)
 	leave, err := e.queue(ctx, r)
 	if err != nil {
 		return nil, r.landed(PodRef{}, err)
