@@ -63,7 +63,7 @@ func (e *Engine) differs(pod Pod, records []Record) bool {
 	for i, el := range elements {
 		wanted[i] = Choice{Element: el, Asked: true}
 	}
-	c := compare(records, wanted)
+	c := compare(records, wanted, e.node().Gives)
 	return len(c.add) > 0 || len(c.gone) > 0 || c.moved
 }
 
@@ -103,7 +103,7 @@ func (e *Engine) replug(ctx context.Context, pod Pod, r Request, records []Recor
 	if err != nil {
 		return err
 	}
-	c := compare(records, choices)
+	c := compare(records, choices, e.node().Gives)
 	start := time.Now()
 	planned, err := e.planMore(ctx, pod, r, c)
 	if r.step(StepPlan, nil, start, err) != nil {

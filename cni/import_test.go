@@ -90,3 +90,38 @@ func TestPlugDetachesAnImportedNetwork(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// TestPlugKeepsImportedNetworksThatTheNodeGives: no annotation asks for them.
+func TestPlugKeepsImportedNetworksThatTheNodeGives(t *testing.T) {
+	for name, network := range map[string]string{"a definition": "kube-system/base", "one written out": "base"} {
+		t.Run(name, func(t *testing.T) {
+			w := standard(t)
+			e := w.engine()
+			e.Node = func() netconf.Node { return netconf.Node{DefaultNetworks: []string{"base"}} }
+			w.nads["kube-system/base"] = cni.Definition{Namespace: "kube-system", Name: "base", Config: w.nads["blue/storage"].Config}
+			records := taken(t, w, "c7")
+			base := records[1]
+			base.Attachment.IfName, base.Attachment.Network, base.Attachment.Kind, base.Attachment.Device = "net1", network, cni.KindMacvlan, ""
+			base.Attachment.Selection = &netconf.Element{Namespace: "kube-system", Name: "base"}
+			if name == "one written out" {
+				base.Attachment.Selection = nil
+			}
+			records[1].Attachment.IfName, records[1].Order = "net2", 2
+			w.links = map[string]string{"c7/eth0": "exec", "c7/net1": "macvlan", "c7/net2": "sriov"}
+			if _, err := e.Import(map[string][]cni.Record{"c7": {records[0], base, records[1]}}); err != nil {
+				t.Fatal(err)
+			}
+			w.pod("fast")
+			u, _ := auditor(w, e)
+			if _, err := u.Audit(context.Background(), w.list(), noRuntime); err != nil || len(w.steps) > 0 {
+				t.Errorf("a pod that has what it asks for was changed (%v): %v", err, w.steps)
+			}
+			if err := e.Plug(context.Background(), w.annotated(""), noRuntime); err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff("c7/eth0: exec\nc7/net1: macvlan\n", w.String()); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}

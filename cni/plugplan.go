@@ -29,42 +29,60 @@ type comparison struct {
 // compare matches records with choices. An attachment stays when the pod asks for
 // it in the same words; one that was taken over stays when network and interface
 // are the same, since more of what was asked is not known. What the node gives to
-// a pod, and the default network, is of the ADD and not of the annotation. A
-// record that was not finished goes, and is attached anew.
-func compare(records []Record, choices []Choice) comparison {
+// a pod, and the default network, is of the ADD and not of the annotation; gives
+// reports whether the node has a network, which those who were taken over cannot
+// tell. A record that was not finished goes, and is attached anew.
+func compare(records []Record, choices []Choice, gives func(network string) bool) comparison {
 	c := comparison{add: map[int]Choice{}}
-	given := 0
 	left := slices.Clone(records)
 	left = slices.DeleteFunc(left, func(r Record) bool {
 		switch {
 		case r.Attachment.Default:
 			c.first = r
-		case r.Attachment.Selection == nil && !r.Imported:
-			given++
+		case r.Attachment.Selection == nil:
 			c.kept = append(c.kept, r)
 		default:
 			return false
 		}
 		return true
 	})
-	position := given
+	var asked []Choice
+	var serving []*Record // of each asked choice, nil for none
 	for _, choice := range choices {
 		if !choice.Asked {
 			continue
 		}
-		position++
-		i := slices.IndexFunc(left, func(r Record) bool { return r.serves(choice) })
-		if i < 0 {
-			c.add[position] = choice
+		var rec *Record
+		if i := slices.IndexFunc(left, func(r Record) bool { return r.serves(choice) }); i >= 0 {
+			rec = new(left[i])
+			left = slices.Delete(left, i, i+1)
+		}
+		asked, serving = append(asked, choice), append(serving, rec)
+	}
+	for _, r := range left {
+		if r.Imported && gives(r.Attachment.Network) {
+			c.kept = append(c.kept, r)
+		} else {
+			c.gone = append(c.gone, r)
+		}
+	}
+	c.place(asked, serving)
+	return c
+}
+
+// place gives what is asked for its positions, which follow those of what is given.
+func (c *comparison) place(asked []Choice, serving []*Record) {
+	given := len(c.kept)
+	for i, rec := range serving {
+		position := given + i + 1
+		if rec == nil {
+			c.add[position] = asked[i]
 			continue
 		}
-		c.moved = c.moved || left[i].Order != position
-		left[i].Order = position
-		c.kept = append(c.kept, left[i])
-		left = slices.Delete(left, i, i+1)
+		c.moved = c.moved || rec.Order != position
+		rec.Order = position
+		c.kept = append(c.kept, *rec)
 	}
-	c.gone = left
-	return c
 }
 
 // serves reports whether the record is what c asks for.

@@ -65,6 +65,12 @@ func (n Node) Namespace() string {
 // System reports whether pods of that namespace go without DefaultNetworks.
 func (n Node) System(namespace string) bool { return slices.Contains(n.SystemNamespaces, namespace) }
 
+// Gives reports whether every pod gets the definition ref ("namespace/name"),
+// system namespaces aside.
+func (n Node) Gives(ref string) bool {
+	return slices.ContainsFunc(n.DefaultNetworks, func(name string) bool { return n.Namespace()+"/"+name == ref })
+}
+
 // Permit refuses an element whose definition lies in a namespace that pods of
 // podNamespace may not use. field is the annotation or the like that the element
 // comes from; the refusal is without an object. It holds for every way in which
