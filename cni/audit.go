@@ -113,15 +113,16 @@ func (u *Auditor) orphan(ctx context.Context, r Request) error {
 // look makes an interface anew that is lost.
 func (u *Auditor) look(ctx context.Context, r Request, ns *os.File, rec Record) error {
 	e := u.Engine
-	if e.Drivers[rec.Attachment.Kind] == nil || rec.Phase != Attached {
+	if e.Drivers[rec.Attachment.Kind] == nil || rec.Phase != Attached && rec.Phase != Repairing {
 		return nil
 	}
-	lost, err := u.Lost(ns, rec)
-	if err != nil || !lost {
-		return err
+	if rec.Phase == Attached {
+		if lost, err := u.Lost(ns, rec); err != nil || !lost {
+			return err
+		}
 	}
 	a := rec.Attachment
-	err = e.repair(ctx, r, ns, rec)
+	err := e.repair(ctx, r, ns, rec)
 	text := fmt.Sprintf("interface %s of network %s was lost; it is made anew", a.IfName, a.Network)
 	if err != nil {
 		text = fmt.Sprintf("interface %s of network %s is lost and could not be made anew: %v", a.IfName, a.Network, err)
@@ -134,8 +135,9 @@ func (u *Auditor) look(ctx context.Context, r Request, ns *os.File, rec Record) 
 }
 
 // repair detaches the rest of a lost interface and attaches it again from its own
-// record: same device, same addresses, same name. Killed in between, the next
-// start detaches it, and the next audit attaches it as if it were new.
+// record: same device, same addresses, same name. Where that fails, or the daemon
+// is killed in between, the next audit attaches what the annotation asks for as if
+// it were new; the rest keeps its record, and is repaired again.
 func (e *Engine) repair(ctx context.Context, r Request, ns *os.File, seen Record) error {
 	ctx, r = e.departFor(ctx, r, VerbRepair, seen.Attachment.Pod)
 	leave, err := e.queue(ctx, r)
@@ -153,7 +155,7 @@ func (e *Engine) replace(ctx context.Context, r Request, ns *os.File, seen Recor
 		return err
 	}
 	i := slices.IndexFunc(records, func(rec Record) bool {
-		return rec.Attachment.IfName == seen.Attachment.IfName && rec.Phase == Attached && rec.Link == seen.Link
+		return rec.Attachment.IfName == seen.Attachment.IfName && rec.Phase == seen.Phase && rec.Link == seen.Link
 	})
 	if i < 0 {
 		return nil // it was detached, or replaced, since it was looked at
@@ -167,10 +169,12 @@ func (e *Engine) replace(ctx context.Context, r Request, ns *os.File, seen Recor
 		return err
 	}
 	rec.Phase = Plugging
+	if a := rec.Attachment; a.Default || a.Selection == nil || rec.Imported && e.node().Gives(a.Network) {
+		rec.Phase = Repairing // no Plug would attach it
+	}
 	if err := e.Journal.Update("repairing", func(tx *journal.Tx) error { return put(tx, rec) }); err != nil {
 		return err
 	}
-	r.Netns = ns
 	if err := e.attachMore(ctx, r, comparison{kept: slices.Delete(slices.Clone(records), i, i+1)}, []Record{rec}, nil); err != nil {
 		return err
 	}

@@ -17,6 +17,13 @@ import (
 // is undone after a crash is this attachment alone.
 const Plugging Phase = "plugging"
 
+// Repairing is the phase of a lost attachment that no annotation asks for, the
+// default network's among them, from the moment at which it is made anew. Like
+// Plugging it is about this attachment alone; but nothing would attach it again once
+// its record is gone, so that its undo keeps the record, and the next audit tries
+// again.
+const Repairing Phase = "repairing"
+
 // Plugged is what a Reporter may also be: it tells what became of networks while
 // their pod runs.
 type Plugged interface {
@@ -162,10 +169,19 @@ func (e *Engine) attachMore(ctx context.Context, r Request, c comparison, added 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
 	start := time.Now()
-	if undo := r.step(StepUndo, nil, start, e.detachAll(ctx, r, added)); undo != nil {
+	if undo := r.step(StepUndo, nil, start, e.takeBack(ctx, r, added)); undo != nil {
 		err = errors.Join(err, fmt.Errorf("undo (will be tried again): %w", undo))
 	}
 	return err
+}
+
+// takeBack undoes what could not be attached. What was there before and stays
+// asked for keeps its record.
+func (e *Engine) takeBack(ctx context.Context, r Request, added []Record) error {
+	if len(added) == 1 && added[0].Phase == Repairing {
+		return e.detach(ctx, r, r.Netns, added[0])
+	}
+	return e.detachAll(ctx, r, added)
 }
 
 func (e *Engine) attachPlugged(ctx context.Context, r Request, c comparison, added []Record, plan []Planned) error {

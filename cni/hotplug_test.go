@@ -438,6 +438,55 @@ func TestAuditReportsWhatItCannotRepair(t *testing.T) {
 	}
 }
 
+// TestInvariant1LostDefaultNetworkIsRepairedInTheEnd: no annotation asks for it, so
+// that its record is all that brings it back, whatever becomes of a first try.
+func TestInvariant1LostDefaultNetworkIsRepairedInTheEnd(t *testing.T) {
+	for _, point := range []string{"", "before repairing", "after repairing", "attach eth0", "attached eth0", "before plugged", "after plugged"} {
+		t.Run("died "+point, func(t *testing.T) {
+			w := standard(t)
+			w.defConf = `{"cniVersion":"1.0.0","name":"cbr0","type":"macvlan","ipam":{"type":"host-local","subnet":"203.0.113.0/29"}}`
+			path := filepath.Join(t.TempDir(), "journal.db")
+			e, j := w.start(path, func(at string) { _ = w.point(at) })
+			added(t, w, e)
+			before := w.String()
+			delete(w.links, "c1/eth0")
+			if w.crash = point; point == "" {
+				w.fail["attach eth0"] = errors.New("kernel says no")
+			}
+			func() {
+				defer func() {
+					if _, ok := recover().(crashed); ok != (point != "") {
+						t.Errorf("point %q was never reached", point)
+					}
+				}()
+				u, _ := auditor(w, e)
+				if _, err := u.Audit(context.Background(), w.list(), noRuntime); err == nil {
+					t.Error("no error")
+				}
+			}()
+			if err := j.Close(); err != nil {
+				t.Fatal(err)
+			}
+			w.crash, w.fail = "", map[string]error{}
+			e, j = w.start(path, nil)
+			defer j.Close()
+			u, _ := auditor(w, e)
+			if _, err := u.Audit(context.Background(), w.list(), noRuntime); err != nil {
+				t.Error(err)
+			}
+			if d := cmp.Diff(before, w.String()); d != "" {
+				t.Error(d)
+			}
+			if err := e.Check(context.Background(), request("c1")); err != nil {
+				t.Error(err)
+			}
+			if err := e.Del(context.Background(), request("c1")); err != nil || w.String() != "" {
+				t.Errorf("deleting the pod left (%v)\n%s", err, w)
+			}
+		})
+	}
+}
+
 func TestAuditPlugsWhatTheAnnotationAsksFor(t *testing.T) {
 	w := standard(t)
 	e := w.engine()

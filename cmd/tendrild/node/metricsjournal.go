@@ -11,7 +11,7 @@ import (
 
 var (
 	heldDesc     = prometheus.NewDesc("tendril_held", "What the node's journal holds for pods: attachments, devices, addresses.", []string{"what"}, nil)
-	attachedDesc = prometheus.NewDesc("tendril_attachments", "Attachments by network, kind and phase (intent, plugging, attached).", []string{"network", "kind", "phase"}, nil)
+	attachedDesc = prometheus.NewDesc("tendril_attachments", "Attachments by network, kind and phase (intent, plugging, repairing, attached).", []string{"network", "kind", "phase"}, nil)
 	usedDesc     = prometheus.NewDesc("tendril_network_addresses", "Addresses that attachments of this node have, by network, whoever gave them.", []string{"network"}, nil)
 	copyLagDesc  = prometheus.NewDesc("tendril_journal_copy_lag_seconds", "For how long the journal's copy on disk has lacked a commit; 0 while it has all.", nil, nil)
 )
