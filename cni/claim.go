@@ -45,6 +45,9 @@ func (e *Engine) intend(ctx context.Context, r Request, step string, records []R
 	for {
 		start := time.Now()
 		err := e.Journal.Update(step, func(tx *journal.Tx) error {
+			if err := unclaimed(tx, records); err != nil {
+				return err
+			}
 			if err := e.reserveAll(tx, r, records, plan); err != nil {
 				return err
 			}

@@ -291,6 +291,27 @@ func TestInvariant1DaemonNeverAnswersForPartOfThePod(t *testing.T) {
 	}
 }
 
+// TestSecondAddOfASandboxLeavesTheFirstAlone: a runtime may call for eth0 and for
+// eth1, and the pod's networks have their names once.
+func TestSecondAddOfASandboxLeavesTheFirstAlone(t *testing.T) {
+	w := standard(t)
+	e := w.engine()
+	added(t, w, e)
+	second := request("c1")
+	second.IfName = "eth1"
+	_, err := e.Add(context.Background(), second)
+	var refused *refusal.Refusal
+	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "net1") || !strings.Contains(err.Error(), "eth0") {
+		t.Errorf("error = %v, want a refusal of net1, which eth0's ADD has made", err)
+	}
+	if d := cmp.Diff(attachedWorld, w.String()); d != "" {
+		t.Error(d)
+	}
+	if err := e.Check(context.Background(), request("c1")); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestInvariant2FailedDetachKeepsItsRecordAlone(t *testing.T) {
 	w := standard(t)
 	e := w.engine()

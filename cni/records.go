@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/tendril-cni/tendril/cni/journal"
+	"github.com/tendril-cni/tendril/cni/refusal"
 	"github.com/tendril-cni/tendril/ipam"
 )
 
@@ -52,6 +53,27 @@ func drop(tx *journal.Tx, r Record) error {
 		}
 	}
 	return tx.Delete(a.ContainerID, a.IfName)
+}
+
+// unclaimed refuses an interface that another call's ADD has made in the same
+// sandbox: one that fails on it would undo what is not its own.
+func unclaimed(tx *journal.Tx, records []Record) error {
+	if len(records) == 0 {
+		return nil
+	}
+	there, err := decodeAll(tx.Container(records[0].Attachment.ContainerID))
+	if err != nil {
+		return err
+	}
+	for _, old := range there {
+		for _, rec := range records {
+			if a, has := rec.Attachment, old.Attachment; a.IfName == has.IfName && a.Call != has.Call {
+				return refusal.New(fmt.Sprintf("container %s network %s", a.ContainerID, a.Network), "interface", a.IfName,
+					fmt.Sprintf("a name that the sandbox does not have yet; %s has it since the ADD of %s", has.Network, has.Call))
+			}
+		}
+	}
+	return nil
 }
 
 // hold makes the attachment the one owner of its device (invariant 4).

@@ -59,7 +59,6 @@ func (e *Engine) attachOne(ctx context.Context, r Request, network netconf.Netwo
 	if err != nil {
 		return nil, err
 	}
-	c.kept = nil
 	if err := e.attachMore(ctx, call, c, added, planned); err != nil {
 		return nil, err
 	}

@@ -76,3 +76,24 @@ func TestOneNetworkOfASandboxThatIsNotThere(t *testing.T) {
 		t.Errorf("error = %v, want a refusal; there is\n%s", err, w)
 	}
 }
+
+// TestOneNetworkMoreLeavesTheDefaultRoute: another network of the pod provides it.
+func TestOneNetworkMoreLeavesTheDefaultRoute(t *testing.T) {
+	w, e, routes := routed(t, `[{"name":"storage","default-route":["192.0.2.6"]}]`)
+	added(t, w, e)
+	r, _, _ := one(t, "hot0")
+	n, err := netconf.ParseNetwork("test", []byte(`{"cniVersion":"1.0.0","name":"extra","type":"macvlan","master":"m0","ipam":{"type":"host-local","subnet":"203.0.113.0/29","routes":[{"dst":"0.0.0.0/0"}]}}`), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	routes.routes = append(routes.routes, "4 hot0 203.0.113.1") // what the driver makes of the network's route
+	if _, err := e.AttachOne(context.Background(), r, n, netconf.Element{}); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{"4 net1 192.0.2.6"}, routes.routes); d != "" {
+		t.Error(d)
+	}
+	if got := w.shown(); got != "net1 192.0.2.6" {
+		t.Errorf("network-status has gateways %q", got)
+	}
+}
