@@ -115,6 +115,9 @@ func (e *Engine) forget(done []Record, left []failed) error {
 
 // remove detaches, and frees the addresses that the journal does not hold.
 func (e *Engine) remove(ctx context.Context, r Request, ns *os.File, rec Record) error {
+	if ns == nil {
+		rec.Attachment.Netns.Path = "" // plugins find nothing there, or another pod's
+	}
 	if err := e.detach(ctx, r, ns, rec); err != nil {
 		return err
 	}

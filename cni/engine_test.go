@@ -41,13 +41,14 @@ type world struct {
 	status  map[string][]cni.NetworkStatus
 	events  []string
 	gone    bool // the namespace is gone
+	inode   uint64
 	defConf string
 }
 
 type crashed struct{ at string }
 
 func newWorld(t *testing.T) *world {
-	return &world{t: t, links: map[string]string{}, pods: map[string]cni.Pod{}, nads: map[string]cni.Definition{},
+	return &world{t: t, inode: 42, links: map[string]string{}, pods: map[string]cni.Pod{}, nads: map[string]cni.Definition{},
 		fail: map[string]error{}, status: map[string][]cni.NetworkStatus{},
 		defConf: `{"cniVersion":"1.0.0","name":"cbr0","type":"bridge"}`}
 }
@@ -160,7 +161,9 @@ func (w *world) Open(string) (*os.File, error) {
 	return os.Open(os.DevNull)
 }
 
-func (w *world) Identify(*os.File) (cni.Netns, error) { return cni.Netns{Device: 4, Inode: 42}, nil }
+func (w *world) Identify(*os.File) (cni.Netns, error) {
+	return cni.Netns{Device: 4, Inode: w.inode}, nil
+}
 
 func (w *world) Publish(pod cni.PodRef, s []cni.NetworkStatus) { w.status[pod.String()] = s }
 
@@ -559,5 +562,48 @@ func TestInvariant8TwoTransactionsAndNoExecForNativeKinds(t *testing.T) {
 	}
 	if d := cmp.Diff([]string{"intent", "attached", "detached"}, commits); d != "" {
 		t.Error(d)
+	}
+}
+
+// paths notes the namespace that plugins are told of at DEL.
+type paths struct {
+	delegate
+	told []string
+}
+
+func (p *paths) Del(ctx context.Context, run cni.Runner, a cni.Attachment, result json.RawMessage) error {
+	p.told = append(p.told, a.Netns.Path)
+	return p.delegate.Del(ctx, run, a, result)
+}
+
+// TestPluginsAreNotToldOfAnotherPodsNamespace: what is at the path by now, if
+// anything, is not what they attached to.
+func TestPluginsAreNotToldOfAnotherPodsNamespace(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(w *world)
+		want   string
+	}{
+		"it is there":          {func(*world) {}, "/ns"},
+		"it is gone":           {func(w *world) { w.gone = true }, ""},
+		"its path was re-used": {func(w *world) { w.inode = 43 }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := standard(t)
+			e := w.engine()
+			p := &paths{delegate: delegate{w}}
+			e.Delegate = p
+			added(t, w, e)
+			c.change(w)
+			r := request("c1")
+			if w.gone {
+				r.Netns = nil
+			}
+			if err := e.Del(context.Background(), r); err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff([]string{c.want}, p.told); d != "" {
+				t.Error(d)
+			}
+		})
 	}
 }
