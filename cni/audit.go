@@ -86,13 +86,12 @@ func (u *Auditor) call(ctx context.Context, pod Pod, exists bool, call callKey, 
 	if !exists {
 		return nil // being deleted: the runtime's DEL is to come
 	}
+	var errs []error
 	for _, rec := range records {
-		if err := u.look(ctx, r, ns, rec); err != nil {
-			return err
-		}
+		errs = append(errs, u.look(ctx, r, ns, rec))
 	}
-	if !e.differs(pod, records) {
-		return nil
+	if err := errors.Join(errs...); err != nil || !e.differs(pod, records) {
+		return err
 	}
 	return e.Plug(ctx, pod, run)
 }

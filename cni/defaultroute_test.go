@@ -176,3 +176,31 @@ func TestDefaultRouteComesBack(t *testing.T) {
 		t.Errorf("network-status has gateways %q", got)
 	}
 }
+
+// TestMendedInterfaceLeavesTheDefaultRoute: its own network has one too, which the
+// driver makes; another network of the pod provides the pod's.
+func TestMendedInterfaceLeavesTheDefaultRoute(t *testing.T) {
+	w, e, r := routed(t, `[{"name":"storage"},{"name":"outside","default-route":["10.244.1.77"]}]`)
+	added(t, w, e)
+	records, err := e.Records()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(records, func(rec cni.Record) bool { return rec.Attachment.IfName == "net1" })
+	delete(w.links, "c1/net1")
+	err = e.Mend(context.Background(), records[i], func(ctx context.Context, ns *os.File, d cni.Driver, rec cni.Record) (cni.Record, error) {
+		for _, route := range rec.Attachment.Routes {
+			if route.Dst.Bits() == 0 {
+				r.routes = append(r.routes, "4 net1 "+route.Via.String())
+			}
+		}
+		_, err := d.Attach(ctx, ns, rec)
+		return rec, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{"4 net2 10.244.1.77"}, r.routes); d != "" {
+		t.Error(d)
+	}
+}

@@ -416,6 +416,23 @@ func TestAuditRepairsALostInterfaceWithWhatItHad(t *testing.T) {
 	}
 }
 
+// TestAuditRepairsOneInterfaceAlthoughAnotherCannotBe: each has its own cause.
+func TestAuditRepairsOneInterfaceAlthoughAnotherCannotBe(t *testing.T) {
+	w := standard(t)
+	e := w.engine()
+	added(t, w, e)
+	delete(w.links, "c1/store0")
+	delete(w.links, "c1/net3")
+	w.fail["prior store0"] = errors.New("its master is gone")
+	u, _ := auditor(w, e)
+	if _, err := u.Audit(context.Background(), w.list(), noRuntime); err == nil || !strings.Contains(err.Error(), "its master is gone") {
+		t.Errorf("%v; want why store0 is not back", err)
+	}
+	if w.links["c1/net3"] == "" || len(w.links) != 3 {
+		t.Errorf("the pod has\n%s", w)
+	}
+}
+
 func TestAuditReportsWhatItCannotRepair(t *testing.T) {
 	w := standard(t)
 	e := w.engine()

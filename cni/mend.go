@@ -45,6 +45,11 @@ func (e *Engine) Mend(ctx context.Context, seen Record, mend func(ctx context.Co
 	if err != nil {
 		return fmt.Errorf("mend %s of pod %s: %w", a.IfName, a.Pod, err)
 	}
+	// The interface came with its network's own default route, or without the one
+	// that it provides.
+	if err := e.settle(ctx, Request{Netns: ns}, nil, records...); err != nil {
+		return fmt.Errorf("mend %s of pod %s: %w", a.IfName, a.Pod, err)
+	}
 	return e.Journal.Update("mended", func(tx *journal.Tx) error { return put(tx, again) })
 }
 
