@@ -185,11 +185,12 @@ func (n *Node) giveBack(ctx context.Context, p place, m ipam.Mask, window int) e
 			return edit{}, err
 		}
 		b.Spec.Seq++
-		// What nobody used since it became suspect stays so for the next owner.
+		// What nobody proved since it became suspect stays so for the next owner. The
+		// block itself may not say so: this node knows alone that it lost a record.
 		for _, i := range leaving.Slots() {
-			if s := *b.At(i); s.Suspect && n.suspect(p, i) {
+			if n.suspect(p, i) {
 				until := metav1.NewTime(time.Now())
-				b.Set(v1alpha1.Slot{Slot: i, Until: &until, Suspect: true, Reason: s.Reason})
+				b.Set(v1alpha1.Slot{Slot: i, Until: &until, Suspect: true, Reason: fmt.Sprintf("given back by node %s without a probe", n.Name)})
 				continue
 			}
 			b.Free(1 << i)

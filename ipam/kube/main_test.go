@@ -149,6 +149,19 @@ func (b *box) mustAdd(t testing.TB, c ipam.Config, n int, asked ...string) strin
 	return fmt.Sprint(got)
 }
 
+// lease is what the owner, which has addresses, has.
+func (b *box) lease(t testing.TB, c ipam.Config, o ipam.Owner) (lease ipam.Lease) {
+	t.Helper()
+	err := b.book.Update("look", func(s ipam.Store) (err error) {
+		lease, err = ipam.Reserve(s, "n", c, o, nil)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lease
+}
+
 func (b *box) mustDel(t testing.TB, n int) {
 	t.Helper()
 	if err := b.del(pod(n)); err != nil {

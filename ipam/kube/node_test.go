@@ -110,6 +110,31 @@ func TestALostJournalLosesNoAddress(t *testing.T) {
 	eventually(t, 15*time.Second, "every slot is free again", func() bool { return entries(t, space) == 0 })
 }
 
+// TestInvariant5LostRecordsAreSuspectElsewhereToo: a node that lost its journal
+// cannot tell which addresses live pods have. It gives them all back, and whoever
+// claims them next has to probe.
+func TestInvariant5LostRecordsAreSuspectElsewhereToo(t *testing.T) {
+	space := newSpace()
+	c := shared(t, space, `"range":"10.0.0.0/24"`)
+	a, b := newBox(t, server.Config(t), "a").start(t), newBox(t, server.Config(t), "b").start(t)
+	live := a.mustAdd(t, c, 1)
+	a.kill()
+	if err := os.Remove(a.path); err != nil {
+		t.Fatal(err)
+	}
+	a.start(t)
+	if err := a.node.Rebuild(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 15*time.Second, "every slot is given back", func() bool { return entries(t, space) == 0 })
+	if got := b.mustAdd(t, c, 2); got != live {
+		t.Fatalf("the next pod has %s, the test wants %s", got, live)
+	}
+	if !b.lease(t, c, pod(2)).Addresses[0].Suspect {
+		t.Errorf("%s, which a live pod has, is given to another without a probe", live)
+	}
+}
+
 func TestSmallRangeOverManyNodes(t *testing.T) {
 	space := newSpace()
 	c := shared(t, space, `"range":"10.0.0.0/27"`)

@@ -10,7 +10,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/tendril-cni/tendril/ipam"
 	"github.com/tendril-cni/tendril/ipam/reclaim"
 )
 
@@ -55,18 +54,11 @@ func TestReclaimOfADeadNodeQuarantinesThenFrees(t *testing.T) {
 	if err := r.Once(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	var lease ipam.Lease
 	eventually(t, 15*time.Second, "another node has the address", func() bool {
 		_, err := b.add(t.Context(), c, pod(3))
 		return err == nil
 	})
-	if err := b.book.Update("look", func(s ipam.Store) (err error) {
-		lease, err = ipam.Reserve(s, "n", c, pod(3), nil)
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if !lease.Addresses[0].Suspect {
+	if !b.lease(t, c, pod(3)).Addresses[0].Suspect {
 		t.Error("a reclaimed address is not to be probed")
 	}
 }
