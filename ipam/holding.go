@@ -46,6 +46,10 @@ func (h Holding) forReuse() Mask {
 	return h.Idle &^ h.Leaving &^ h.Aside
 }
 
+// passes says whether a slot that an attachment holds may pass on to the same pod's
+// next one.
+func (h Holding) passes(slot int) bool { return !h.Doubt && h.Held().Has(slot) }
+
 // Held are the slots that attachments hold.
 func (h Holding) Held() Mask { return h.Owned &^ h.Idle }
 

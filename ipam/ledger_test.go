@@ -132,6 +132,32 @@ func TestSharedAddressPassesToTheSamePodsNextSandbox(t *testing.T) {
 	}
 }
 
+// TestInvariant5LostAddressPassesToNobody: the API server gave the slot of a live
+// pod to another node. Its next sandbox gets another address, and is told who has
+// this one if it asks.
+func TestInvariant5LostAddressPassesToNobody(t *testing.T) {
+	store := mapStore{}
+	c := config(t, wb(`"range":"10.0.0.0/29"`))
+	give(store, "", "10.0.0.0/26", 0b110)
+	next := owner(1)
+	next.Container = "later"
+	_, err := ipam.Reserve(store, "n", c, owner(1), nil)
+	must(err)
+	lost := ipam.NewLedger(store).Sync("", cell("10.0.0.0/26"), ipam.Confirmed{Mine: 0b100})
+	if len(lost) != 1 || lost[0] != netip.MustParseAddr("10.0.0.1") {
+		t.Fatalf("lost %v", lost)
+	}
+	var need *ipam.NeedSlots
+	if _, err = ipam.Reserve(store, "n", c, next, prefixes("10.0.0.1")); !errors.As(err, &need) || need.Wants[0].Addr != lost[0] {
+		t.Errorf("asked for: %v", err)
+	}
+	l, err := ipam.Reserve(store, "n", c, next, nil)
+	must(err)
+	if got := l.Addresses[0].Prefix.String(); got != "10.0.0.2/29" {
+		t.Errorf("the next sandbox has %s", got)
+	}
+}
+
 func TestSharedSpacesAndOverlaps(t *testing.T) {
 	store := mapStore{}
 	a := config(t, wb(`"range":"10.0.0.0/24"`))

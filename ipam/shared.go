@@ -151,8 +151,11 @@ func (l *Ledger) ask(field string, c *Cluster, owner Owner, a netip.Addr) (choic
 	h := l.Holding(c.Space, cell)
 	holder, held := l.Holder(c.Space, a)
 	switch {
-	case held && holder.before(owner):
+	case held && holder.before(owner) && h.passes(cell.Index(a)):
 		return choice{addr: a, fresh: true, from: &holder}, nil
+	case held && holder.before(owner):
+		// Another node may have it by now: the claim finds out.
+		return choice{addr: a}, nil
 	case held:
 		return choice{}, refusal.New("", field, a.String(), fmt.Sprintf("a free address of %s; this one is held by %s", allowed(c.Sets), holder))
 	}
