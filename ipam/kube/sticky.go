@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -46,14 +47,10 @@ func (n *Node) claimSticky(ctx context.Context, need *ipam.NeedSlots) error {
 		}
 		last = err
 	}
-	return fmt.Errorf("claim addresses of IPAMClaim %s: %w", need.Owner.Claim, orContext(last, ctx))
-}
-
-func orContext(err error, ctx context.Context) error {
-	if err == nil {
-		return ctx.Err()
+	if last == nil && ctx.Err() == nil {
+		last = fmt.Errorf("others were first %d times", stubborn)
 	}
-	return err
+	return fmt.Errorf("claim addresses of IPAMClaim %s: %w", need.Owner.Claim, errors.Join(last, ctx.Err()))
 }
 
 // makeClaim makes the claim of a StatefulSet's pod; others are made by people.
@@ -80,10 +77,11 @@ func (n *Node) settleClaim(ctx context.Context, need *ipam.NeedSlots, claim *ipa
 		if err != nil {
 			return false, refusal.New("IPAMClaim "+need.Owner.Claim, "status.ips", text, "addresses in CIDR form")
 		}
-		at := slices.IndexFunc(need.Wants, func(w ipam.Want) bool {
-			return w.Set.Mask(ipam.CellOf(p.Addr())).Has(ipam.CellOf(p.Addr()).Index(p.Addr()))
-		})
-		if at < 0 {
+		at := 0 // several sets may have the same range: each takes one
+		for at < len(addrs) && (addrs[at].IsValid() || !need.Wants[at].Set.Hands(p.Addr())) {
+			at++
+		}
+		if at == len(addrs) {
 			return false, refusal.New("IPAMClaim "+need.Owner.Claim, "status.ips", text, "addresses of the network's ranges, one of each; delete the claim to have others")
 		}
 		addrs[at] = p.Addr()
@@ -99,7 +97,7 @@ func (n *Node) settleClaim(ctx context.Context, need *ipam.NeedSlots, claim *ipa
 				continue
 			}
 		}
-		if addrs[i], err = n.choose(ctx, need.Space, w); err != nil {
+		if addrs[i], err = n.choose(ctx, need.Space, w, addrs); err != nil {
 			return false, err
 		}
 		lost = true
@@ -144,9 +142,9 @@ func (n *Node) takeForClaim(ctx context.Context, need *ipam.NeedSlots, a netip.A
 	return held, err
 }
 
-// choose returns a free address of a set, the lowest of the first cell that has
-// one.
-func (n *Node) choose(ctx context.Context, space string, w ipam.Want) (found netip.Addr, err error) {
+// choose returns a free address of a set that is none of beside, the lowest of the
+// first cell that has one.
+func (n *Node) choose(ctx context.Context, space string, w ipam.Want, beside []netip.Addr) (found netip.Addr, err error) {
 	s := &search{node: n, space: space, want: w, seen: map[ipam.Cell]*v1alpha1.AddressBlock{}}
 	last := uint64(0)
 	candidates(w.Set, &last, func(c ipam.Cell) verdict {
@@ -161,12 +159,14 @@ func (n *Node) choose(ctx context.Context, space string, w ipam.Want) (found net
 			b = v1alpha1.New(space, c)
 		}
 		free := w.Set.Mask(c) &^ b.Taken(time.Now())
-		if free == 0 {
-			s.seen[c] = b
-			return nothing
+		for _, i := range free.Slots() {
+			if a := c.Addr(i); !slices.Contains(beside, a) {
+				found = a
+				return enough
+			}
 		}
-		found = c.Addr(free.Slots()[0])
-		return enough
+		s.seen[c] = b
+		return nothing
 	})
 	switch {
 	case err != nil || found.IsValid():

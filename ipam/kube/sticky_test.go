@@ -77,6 +77,25 @@ func TestIPAMClaimKeepsItsAddressOverPodsAndNodes(t *testing.T) {
 	}
 }
 
+// TestIPAMClaimOfTwoSetsOfOneRange: a claim has as many addresses as the network
+// has sets, and no more, though each of them lies in all of the sets.
+func TestIPAMClaimOfTwoSetsOfOneRange(t *testing.T) {
+	space := newSpace()
+	c := shared(t, space, `"ipRanges":[{"range":"10.0.0.0/24"},{"range":"10.0.0.0/24"}]`)
+	makeIPAMClaim(t, space)
+	a, b := newBox(t, server.Config(t), "a").start(t), newBox(t, server.Config(t), "b").start(t)
+	for i, node := range []*box{a, b, a} {
+		o := pod(i)
+		o.Claim = "default/" + space
+		if got, err := node.add(t.Context(), c, o); err != nil || fmt.Sprint(got) != "[10.0.0.1 10.0.0.2]" {
+			t.Errorf("pod %d has %v, %v", i, got, err)
+		}
+	}
+	if got := entries(t, space); got != 2 {
+		t.Errorf("%d addresses are taken for a claim of 2", got)
+	}
+}
+
 func TestIPAMClaimThatIsMissingIsRefused(t *testing.T) {
 	c := shared(t, newSpace(), `"range":"10.0.0.0/24"`)
 	a := newBox(t, server.Config(t), "a").start(t)
