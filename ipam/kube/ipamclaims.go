@@ -55,10 +55,13 @@ func NewIPAMClaims(config *rest.Config) (*IPAMClaims, error) {
 	return &IPAMClaims{client: client, calls: callTime}, nil
 }
 
-// Exists says by quorum whether there is a claim.
-func (c *IPAMClaims) Exists(ctx context.Context, namespace, name string) (bool, error) {
+// UID reads by quorum the uid of a claim, empty when there is none.
+func (c *IPAMClaims) UID(ctx context.Context, namespace, name string) (string, error) {
 	claim, err := c.get(ctx, namespace, name)
-	return claim != nil, err
+	if claim == nil {
+		return "", err
+	}
+	return string(claim.UID), nil
 }
 
 // get returns nil when there is none.

@@ -89,7 +89,7 @@ func (n *Node) settleClaim(ctx context.Context, need *ipam.NeedSlots, claim *ipa
 	lost := false
 	for i, w := range need.Wants {
 		if addrs[i].IsValid() {
-			held, err := n.takeForClaim(ctx, need, addrs[i])
+			held, err := n.takeForClaim(ctx, need, string(claim.UID), addrs[i])
 			if err != nil {
 				return false, err
 			}
@@ -125,18 +125,20 @@ func (n *Node) propose(ctx context.Context, need *ipam.NeedSlots, claim *ipamCla
 	return err
 }
 
-// takeForClaim makes the claim the owner of a slot; false means that somebody
-// else is.
-func (n *Node) takeForClaim(ctx context.Context, need *ipam.NeedSlots, a netip.Addr) (held bool, err error) {
+// takeForClaim makes the claim, the one of that uid, the owner of a slot; false means
+// that somebody else is. That may be an earlier claim of the same name: what it had
+// rests like that of any other claim that is gone.
+func (n *Node) takeForClaim(ctx context.Context, need *ipam.NeedSlots, uid string, a netip.Addr) (held bool, err error) {
 	p := place{need.Space, ipam.CellOf(a)}
 	slot := p.cell.Index(a)
 	err = n.change(ctx, p, stubborn, func(b *v1alpha1.AddressBlock) (edit, error) {
 		s := b.At(slot)
-		held = s == nil || s.Claim == need.Owner.Claim || s.Until != nil && !b.Taken(time.Now()).Has(slot)
-		if !held || s != nil && s.Claim == need.Owner.Claim {
+		own := s != nil && s.Claim == need.Owner.Claim && (s.UID == uid || s.UID == "")
+		held = own || !b.Taken(time.Now()).Has(slot)
+		if !held || own && s.UID == uid {
 			return edit{}, nil
 		}
-		b.Set(v1alpha1.Slot{Slot: slot, Claim: need.Owner.Claim, Interface: need.Owner.IfName, Suspect: s != nil})
+		b.Set(v1alpha1.Slot{Slot: slot, Claim: need.Owner.Claim, UID: uid, Interface: need.Owner.IfName, Suspect: s != nil && (s.Suspect || s.Until != nil)})
 		return edit{write: true}, nil
 	})
 	return held, err

@@ -3,6 +3,7 @@ package kube_test
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -179,4 +180,48 @@ func TestSlotsOfAClaimThatIsGoneAreReclaimed(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, 5*time.Second, "the slot is free after quarantine", func() bool { return entries(t, space) == 0 })
+}
+
+// TestClaimMadeAnewLeavesNothingBehind: a virtual machine is deleted and made again
+// under its name before anybody looked. What the first claim had is reclaimed.
+func TestClaimMadeAnewLeavesNothingBehind(t *testing.T) {
+	space := newSpace()
+	c := shared(t, space, `"range":"10.0.0.0/24"`)
+	a := newBox(t, server.Config(t), "a").start(t)
+	var got []netip.Addr
+	for i := range 2 {
+		makeIPAMClaim(t, space)
+		o := pod(i)
+		o.Claim = "default/" + space
+		var err error
+		if got, err = a.add(t.Context(), c, o); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			_ = a.del(o)
+			if err := ipamClaims(t).Delete(t.Context(), space, metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	claims, err := kube.NewIPAMClaims(server.Config(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := kubernetes.NewForConfig(server.Config(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := reclaim.New(newClient(t), client, reclaim.Options{Quarantine: time.Second, Log: quiet(), Claims: claims})
+	if err := r.Once(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 5*time.Second, "only the second claim's address is taken", func() bool { return entries(t, space) == 1 })
+	b, err := newClient(t).Get(t.Context(), "10-0-0-0."+space, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := b.At(int(got[0].As4()[3])); s == nil || s.Claim != "default/"+space {
+		t.Errorf("%s, which the second claim has, is %+v", got[0], s)
+	}
 }

@@ -222,14 +222,16 @@ func (r *Reclaimer) claim(ctx context.Context, s v1alpha1.Slot) (string, error) 
 		return "", nil
 	}
 	namespace, name, _ := strings.Cut(s.Claim, "/")
-	there, err := r.Claims.Exists(ctx, namespace, name)
-	if err != nil {
-		return "", fmt.Errorf("read IPAMClaim %s: %w", s.Claim, err)
+	uid, err := r.Claims.UID(ctx, namespace, name)
+	switch {
+	case err != nil:
+		return "", err
+	case uid == "":
+		return fmt.Sprintf("IPAMClaim %s is gone", s.Claim), nil
+	case s.UID != "" && s.UID != uid:
+		return fmt.Sprintf("IPAMClaim %s is gone; another has its name", s.Claim), nil
 	}
-	if there {
-		return "", nil
-	}
-	return fmt.Sprintf("IPAMClaim %s is gone", s.Claim), nil
+	return "", nil
 }
 
 // pod is claim for the address that another allocator gave a pod.

@@ -67,7 +67,8 @@ type Slot struct {
 	Node string `json:"node,omitempty"`
 	UID  string `json:"uid,omitempty"`
 	// Claim is a sticky owner: "<namespace>/<name>" of an IPAMClaim, with its
-	// Interface. Behind PodClaim it is a pod's, and UID the pod's uid.
+	// Interface and UID, which early versions left out. Behind PodClaim it is a
+	// pod's, and UID the pod's uid.
 	Claim     string `json:"claim,omitempty"`
 	Interface string `json:"interface,omitempty"`
 	// Until is the end of a quarantine; after it the slot is as good as free, and
