@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -148,6 +149,63 @@ func TestInvariant5MixedFleetWithWhereabouts(t *testing.T) {
 	wg.Wait()
 	if len(holders) != 60 {
 		t.Errorf("%d addresses given, want 60", len(holders))
+	}
+}
+
+// TestInvariant5ClaimsBesideWhereabouts: the address of an IPAMClaim is one that
+// whereabouts has given to nobody, and gives to nobody.
+func TestInvariant5ClaimsBesideWhereabouts(t *testing.T) {
+	space := newSpace()
+	c := shared(t, space, `"range":"10.0.0.0/24"`)
+	old := whereaboutsClient(t)
+	if !oldAllocate(t, old, space, netip.MustParseAddr("10.0.0.1"), "blue/old") {
+		t.Fatal("whereabouts got no address")
+	}
+	makeIPAMClaim(t, space)
+	a := newBox(t, server.Config(t), "claims-"+space)
+	var err error
+	if a.options.Peer, err = whereabouts.NewReservations(server.Config(t), "kube-system", a.name); err != nil {
+		t.Fatal(err)
+	}
+	a.start(t)
+	o := pod(1)
+	o.Claim = "default/" + space
+	got, err := a.add(t.Context(), c, o)
+	if err != nil || fmt.Sprint(got) != "[10.0.0.2]" {
+		t.Fatalf("the claim has %v, %v; a pod of whereabouts has 10.0.0.1", got, err)
+	}
+	if oldAllocate(t, old, space, got[0], "blue/late") {
+		t.Errorf("whereabouts gave %s to a pod too", got[0])
+	}
+}
+
+// TestInvariant5ClaimWhoseAddressWhereaboutsHas: status.ips names an address that a
+// pod of whereabouts has got since.
+func TestInvariant5ClaimWhoseAddressWhereaboutsHas(t *testing.T) {
+	space := newSpace()
+	c := shared(t, space, `"range":"10.0.0.0/24"`)
+	old := whereaboutsClient(t)
+	makeIPAMClaim(t, space)
+	claim, err := ipamClaims(t).Get(t.Context(), space, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	claim.Object["status"] = map[string]any{"ips": []any{"10.0.0.7/24"}}
+	if _, err := ipamClaims(t).UpdateStatus(t.Context(), claim, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if !oldAllocate(t, old, space, netip.MustParseAddr("10.0.0.7"), "blue/old") {
+		t.Fatal("whereabouts got no address")
+	}
+	a := newBox(t, server.Config(t), "status-"+space)
+	if a.options.Peer, err = whereabouts.NewReservations(server.Config(t), "kube-system", a.name); err != nil {
+		t.Fatal(err)
+	}
+	a.start(t)
+	o := pod(1)
+	o.Claim = "default/" + space
+	if got, err := a.add(t.Context(), c, o); err != nil || fmt.Sprint(got) != "[10.0.0.1]" {
+		t.Errorf("the claim has %v, %v; a pod of whereabouts has 10.0.0.7", got, err)
 	}
 }
 

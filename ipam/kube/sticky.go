@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -138,6 +137,12 @@ func (n *Node) takeForClaim(ctx context.Context, need *ipam.NeedSlots, uid strin
 		if !held || own && s.UID == uid {
 			return edit{}, nil
 		}
+		if !own {
+			picks, err := n.granted(ctx, p, 1<<slot, 1)
+			if held = picks != 0; err != nil || !held {
+				return edit{}, err
+			}
+		}
 		b.Set(v1alpha1.Slot{Slot: slot, Claim: need.Owner.Claim, UID: uid, Interface: need.Owner.IfName, Suspect: s != nil && (s.Suspect || s.Until != nil)})
 		return edit{write: true}, nil
 	})
@@ -145,7 +150,7 @@ func (n *Node) takeForClaim(ctx context.Context, need *ipam.NeedSlots, uid strin
 }
 
 // choose returns a free address of a set that is none of beside, the lowest of the
-// first cell that has one.
+// first cell that has one. The peer, where there is one, has granted it.
 func (n *Node) choose(ctx context.Context, space string, w ipam.Want, beside []netip.Addr) (found netip.Addr, err error) {
 	s := &search{node: n, space: space, want: w, seen: map[ipam.Cell]*v1alpha1.AddressBlock{}}
 	last := uint64(0)
@@ -161,11 +166,18 @@ func (n *Node) choose(ctx context.Context, space string, w ipam.Want, beside []n
 			b = v1alpha1.New(space, c)
 		}
 		free := w.Set.Mask(c) &^ b.Taken(time.Now())
-		for _, i := range free.Slots() {
-			if a := c.Addr(i); !slices.Contains(beside, a) {
-				found = a
-				return enough
+		for _, a := range beside {
+			if a.IsValid() && ipam.CellOf(a) == c {
+				free &^= 1 << c.Index(a)
 			}
+		}
+		var pick ipam.Mask
+		if pick, err = n.granted(ctx, place{space, c}, free, 1); err != nil {
+			return broken
+		}
+		if pick != 0 {
+			found = c.Addr(pick.Slots()[0])
+			return enough
 		}
 		s.seen[c] = b
 		return nothing
