@@ -127,36 +127,49 @@ func (r Range) mask(c Cell) Mask {
 	return m
 }
 
-// Cells returns the number of cells that the set touches, at most the largest
-// uint64.
+// Cells returns the number of cells that have addresses of the set which are not
+// excluded, at most the largest uint64.
 func (s RangeSet) Cells() uint64 {
 	var sum uint64
-	for _, r := range s {
-		n := CellOf(r.Start).id.count(CellOf(r.End).id)
-		if sum += n; sum < n {
-			return math.MaxUint64
-		}
+	for _, r := range s.cells() {
+		sum = saturated(sum, r.first.count(r.last))
 	}
 	return sum
 }
 
-// Cell returns the n-th cell that the set touches, counted through its ranges in
-// order. n is below Cells.
+// Cell returns the n-th of those cells, counted through the set's ranges in order. n is
+// below Cells.
 func (s RangeSet) Cell(n uint64) Cell {
-	for _, r := range s {
-		first := CellOf(r.Start).id
-		count := first.count(CellOf(r.End).id)
+	for _, r := range s.cells() {
+		count := r.first.count(r.last)
 		if n < count {
-			lo, carry := bits.Add64(first.lo, n, 0)
-			return Cell{slot{first.hi + carry, lo}}
+			lo, carry := bits.Add64(r.first.lo, n, 0)
+			return Cell{slot{r.first.hi + carry, lo}}
 		}
 		n -= count
 	}
 	panic(fmt.Sprintf("cell %d of a set that has fewer", n))
 }
 
+// cells are the runs of the numbers of the cells of a set, each once a range.
+func (s RangeSet) cells() []run {
+	var out []run
+	for _, r := range s {
+		begin := len(out)
+		for _, open := range r.open() {
+			cells := run{open.first.shiftRight(6), open.last.shiftRight(6)}
+			if len(out) > begin && out[len(out)-1].last == cells.first {
+				out[len(out)-1].last = cells.last // what is excluded between lies in one cell
+				continue
+			}
+			out = append(out, cells)
+		}
+	}
+	return out
+}
+
 // Capacity is the number of addresses that the set can hand out, at most the
-// largest uint64. Exclusions that overlap each other are counted once each.
+// largest uint64.
 func (s RangeSet) Capacity() uint64 { return s.capacity() }
 
 // Bits is the length of the subnet of the range that a lies in, 0 if it lies in

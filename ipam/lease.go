@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -152,35 +151,11 @@ func (e *SharedExhaustedError) Error() string {
 // Unwrap returns ErrExhausted.
 func (e *SharedExhaustedError) Unwrap() error { return ErrExhausted }
 
-// capacity is the number of addresses that the set can hand out.
+// capacity is Capacity.
 func (s RangeSet) capacity() uint64 {
 	var sum uint64
 	for _, r := range s {
-		n := slotOf(r.Start).count(slotOf(r.End))
-		if r.contains(r.Gateway) && n < math.MaxUint64 {
-			n--
-		}
-		for _, x := range r.Exclude {
-			n -= min(n, r.overlap(x))
-		}
-		if sum += n; sum < n {
-			return math.MaxUint64
-		}
+		sum = saturated(sum, r.capacity())
 	}
 	return sum
-}
-
-// overlap is the number of addresses of r that lie in x.
-func (r Range) overlap(x netip.Prefix) uint64 {
-	lo, hi := slotOf(r.Start), slotOf(r.End)
-	if first := slotOf(x.Addr()); lo.less(first) {
-		lo = first
-	}
-	if last := slotOf(broadcastOf(x)); last.less(hi) {
-		hi = last
-	}
-	if hi.less(lo) {
-		return 0
-	}
-	return lo.count(hi)
 }

@@ -44,6 +44,12 @@ func (s slot) next() (t slot, ok bool) {
 	return slot{hi, lo}, over == 0
 }
 
+// previous is s-1; s is not 0.
+func (s slot) previous() slot {
+	lo, borrow := bits.Sub64(s.lo, 1, 0)
+	return slot{s.hi - borrow, lo}
+}
+
 // shiftRight is s / 2^n, n < 64.
 func (s slot) shiftRight(n uint) slot {
 	return slot{s.hi >> n, s.lo>>n | s.hi<<(64-n)}

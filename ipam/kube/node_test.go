@@ -47,6 +47,16 @@ func TestDualStackTakesOneOfEach(t *testing.T) {
 	}
 }
 
+// TestWideRangeOfWhichTheBeginningIsExcluded: there are more cells in what is left out
+// than a claim can count.
+func TestWideRangeOfWhichTheBeginningIsExcluded(t *testing.T) {
+	c := shared(t, newSpace(), `"range":"fd00::/48","exclude":["fd00::/56"]`)
+	a := newBox(t, server.Config(t), "a").start(t)
+	if got := a.mustAdd(t, c, 1); got != "[fd00:0:0:100::]" {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestWithTheAPIDownADDGoesOnWhileSlotsRemainAndDELAlways(t *testing.T) {
 	c := shared(t, newSpace(), roomy)
 	a := newBox(t, server.Config(t), "a").start(t)

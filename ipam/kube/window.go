@@ -77,7 +77,7 @@ func gallop(total, _ uint64, try func(uint64) verdict) verdict {
 	if total <= near {
 		return nothing
 	}
-	for lo, hi := uint64(0), uint64(1); lo < total; lo, hi = hi, min(2*hi, total) {
+	for lo, hi := uint64(0), uint64(1); lo < total; lo, hi = hi, hi+min(hi, total-hi) {
 		switch v := try(lo + rand.Uint64N(hi-lo)); v {
 		case contended:
 			return scatter(total, try)
