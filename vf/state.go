@@ -3,6 +3,7 @@ package vf
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -11,6 +12,8 @@ import (
 // gets one may keep it, and nobody may change it.
 type State struct {
 	Snapshot *Snapshot
+	// Policies are those that the rest was made for.
+	Policies []Policy
 	// Assignments are what the policies want of which VF.
 	Assignments []Assignment
 	// Made is as in Observed.
@@ -63,8 +66,12 @@ func (s State) Settled() bool {
 // Verdict is about all policies together.
 func (s State) Verdict() Verdict { return s.verdict(func(Step) bool { return true }, s.Failures) }
 
-// Of is the verdict about one policy.
+// Of is the verdict about one policy. Of one that the state was not made for, be it
+// new or changed, nothing is known yet.
 func (s State) Of(q Policy) Verdict {
+	if !slices.ContainsFunc(s.Policies, func(p Policy) bool { return reflect.DeepEqual(p, q) }) {
+		return Verdict{Applying, "the policy has not been looked at yet"}
+	}
 	mine := map[Addr]bool{}
 	for _, p := range s.Snapshot.PFs {
 		mine[p.Addr] = q.Selects(p)

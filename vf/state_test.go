@@ -39,13 +39,16 @@ func TestVerdictSaysTheMostUrgent(t *testing.T) {
 			t.Errorf("%s: %+v, settled %v", r.name, v, s.Settled())
 		}
 	}
-	s := vf.State{Snapshot: m.Snapshot(), Steps: []vf.Step{waits}, Failures: map[vf.Addr]error{pf1: errors.New("another NIC's")}}
+	q := fast()
+	q.NICs = on("absent0")
+	s := vf.State{Snapshot: m.Snapshot(), Policies: []vf.Policy{fast(), q}, Steps: []vf.Step{waits}, Failures: map[vf.Addr]error{pf1: errors.New("another NIC's")}}
 	if v := s.Of(fast()); v.Reason != vf.Applied {
 		t.Errorf("what is others' shows in the policy: %+v", v)
 	}
-	q := fast()
-	q.NICs = on("absent0")
 	if v := s.Of(q); v.Reason != vf.NoNIC || !v.Ready() {
 		t.Errorf("a policy without NIC: %+v", v)
+	}
+	if q.NumVFs++; s.Of(q).Reason != vf.Applying {
+		t.Errorf("a policy that changed since: %+v", s.Of(q))
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
@@ -170,14 +171,18 @@ func (a *Adapter) hand(ctx context.Context, changed <-chan struct{}) {
 	}
 }
 
-// labels of this node; none for a node that the API server does not have.
-func (a *Adapter) labels() map[string]string {
+// seen is this node; the zero value for one that the API server does not have.
+func (a *Adapter) seen() metav1.PartialObjectMetadata {
 	for _, o := range a.self.GetStore().List() {
 		if m, ok := o.(*metav1.PartialObjectMetadata); ok {
-			return m.Labels
+			return *m
 		}
 	}
-	return nil
+	return metav1.PartialObjectMetadata{}
 }
+
+func (a *Adapter) labels() map[string]string { return a.seen().Labels }
+
+func (a *Adapter) uid() types.UID { return a.seen().UID }
 
 var nodesResource = corev1.SchemeGroupVersion.WithResource("nodes")

@@ -12,6 +12,10 @@
 //  3. The newest state is what is written, at most once a second; writing never
 //     delays who reports, and a failing write is tried again.
 //  4. Of the Node object nothing is ever changed but the one taint.
+//  5. A policy is said to be ready only by a state that was made for it as it is.
+//  6. A Node object that was deleted and made again is a new one: its taint is
+//     looked after anew, and the NodeVFState becomes its own. A NodeVFState that is
+//     gone is made again within minutes.
 //
 // All methods may be called concurrently; Run is called once.
 package kube

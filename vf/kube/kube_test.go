@@ -185,7 +185,7 @@ func (w *world) taints() (keys []string) {
 func state(m *vftest.Machine, policies []vf.Policy, inUse func(vf.Addr) string) vf.State {
 	o := vf.Observed{Snapshot: m.Snapshot(), Made: map[vf.Addr]bool{}}
 	return vf.State{
-		Snapshot: o.Snapshot, Made: o.Made, Steps: vf.Plan(o, policies, inUse),
+		Snapshot: o.Snapshot, Policies: policies, Made: o.Made, Steps: vf.Plan(o, policies, inUse),
 		Assignments: vf.Assign(o.Snapshot, policies, nil), Unfit: map[vf.Addr]string{},
 	}
 }

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/tendril-cni/tendril/vf"
 	"github.com/tendril-cni/tendril/vf/v1alpha1"
@@ -56,8 +57,23 @@ type writer struct {
 	adapter *Adapter
 	last    *v1alpha1.NodeVFStateStatus
 	text    string
+	// looked is when the object was last seen to be there.
+	looked time.Time
+	// node is the Node object that all this is about.
+	node types.UID
 	// tainted: this process put the taint there. settled: it saw a settled state.
 	tainted, settled bool
+}
+
+// lookEvery is after how many intervals the object is looked for although nothing
+// is to be written: nobody tells when it is deleted.
+const lookEvery = 300
+
+// follow begins anew with a Node object that was deleted and made again.
+func (w *writer) follow() {
+	if now := w.adapter.uid(); now != "" && now != w.node {
+		*w = writer{adapter: w.adapter, node: now}
+	}
 }
 
 // write writes what changed since the last time.
@@ -69,10 +85,11 @@ func (w *writer) write(ctx context.Context) error {
 	if state == nil || state.Snapshot.Generation == 0 {
 		return nil
 	}
+	w.follow()
 	if err := w.taint(ctx, state); err != nil {
 		return err
 	}
-	if w.last == nil {
+	if w.last == nil || time.Since(w.looked) > lookEvery*a.opts.Interval {
 		if err := w.begin(ctx); err != nil {
 			return err
 		}
@@ -105,21 +122,26 @@ func policies(list []known) (out []vf.Policy) {
 }
 
 // begin makes the object, if there is none, as the Node's own, so that it goes
-// with the Node; and learns since when conditions hold.
+// with the Node; and learns since when conditions hold. One that belongs to a
+// former Node of that name becomes this one's, before it goes with the other.
 func (w *writer) begin(ctx context.Context) error {
 	a := w.adapter
 	states := a.dynamic.Resource(v1alpha1.NodeVFStates)
 	u, err := states.Get(ctx, a.node, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
+	if absent := apierrors.IsNotFound(err); absent || err == nil && !a.owns(u) {
 		object := &unstructured.Unstructured{Object: map[string]any{}}
 		object.SetGroupVersionKind(v1alpha1.KindNodeState)
 		object.SetName(a.node)
 		object.SetOwnerReferences(a.owner())
 		u, err = states.Apply(ctx, a.node, object, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
+		if absent {
+			w.text = "" // what was written before is gone
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("make NodeVFState %s: %w", a.node, err)
 	}
+	w.looked = time.Now()
 	var n v1alpha1.NodeVFState
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &n); err != nil {
 		return fmt.Errorf("read NodeVFState %s: %w", a.node, err)
@@ -128,13 +150,19 @@ func (w *writer) begin(ctx context.Context) error {
 	return nil
 }
 
+// owner is the Node; none while it is not known.
 func (a *Adapter) owner() []metav1.OwnerReference {
-	for _, o := range a.self.GetStore().List() {
-		if m, ok := o.(*metav1.PartialObjectMetadata); ok {
-			return []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: m.Name, UID: m.UID}}
-		}
+	uid := a.uid()
+	if uid == "" {
+		return nil
 	}
-	return nil
+	return []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: a.node, UID: uid}}
+}
+
+// owns reports whether the object goes with the Node, if that is known.
+func (a *Adapter) owns(u *unstructured.Unstructured) bool {
+	uid := a.uid()
+	return uid == "" || slices.ContainsFunc(u.GetOwnerReferences(), func(o metav1.OwnerReference) bool { return o.UID == uid })
 }
 
 func (w *writer) apply(ctx context.Context, status v1alpha1.NodeVFStateStatus) error {
@@ -186,8 +214,20 @@ func Status(s vf.State, policies []vf.Policy, refused []v1alpha1.PolicyState) v1
 			out.PFs = append(out.PFs, pfState(s, p))
 		}
 	}
-	out.Conditions = []metav1.Condition{ready(s.Verdict(), refused)}
+	out.Conditions = []metav1.Condition{ready(overall(s, policies), refused)}
 	return out
+}
+
+// overall is the verdict about all policies, those included that the state was not
+// made for.
+func overall(s vf.State, policies []vf.Policy) vf.Verdict {
+	v := s.Verdict()
+	for _, q := range policies {
+		if one := s.Of(q); v.Ready() && one.Reason == vf.Applying {
+			return vf.Verdict{Reason: one.Reason, Message: fmt.Sprintf("policy %s: %s", q.Name, one.Message)}
+		}
+	}
+	return v
 }
 
 func ready(v vf.Verdict, refused []v1alpha1.PolicyState) metav1.Condition {

@@ -345,7 +345,7 @@ func (p *Provisioner) start(ctx context.Context, steps []vf.Step, o vf.Observed)
 
 func (p *Provisioner) publish(o vf.Observed, policies []vf.Policy, steps []vf.Step) {
 	s := vf.State{
-		Snapshot: o.Snapshot, Made: o.Made, Steps: steps, Failures: map[vf.Addr]error{}, Unfit: map[vf.Addr]string{},
+		Snapshot: o.Snapshot, Policies: policies, Made: o.Made, Steps: steps, Failures: map[vf.Addr]error{}, Unfit: map[vf.Addr]string{},
 		Assignments: vf.Assign(o.Snapshot, policies, o.Refused),
 	}
 	for pf, f := range p.failures {
