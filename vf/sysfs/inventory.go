@@ -264,31 +264,42 @@ func (i *Inventory) name(skipped []Skipped) {
 	i.named = now
 }
 
+// altNames fills in the alternative names. Those that cannot be read now are what
+// they were: whoever selects NICs by them would lose all of their VFs.
 func (i *Inventory) altNames(snap *vf.Snapshot) {
 	if i.opts.AltNames == nil {
 		return
 	}
 	names, err := i.opts.AltNames()
 	if err != nil {
-		i.log.Warn("inventory goes on without", "path", "alternative names", "error", err)
-		return
+		i.log.Warn("inventory keeps what it knew", "path", "alternative names", "error", err)
 	}
 	for n := range snap.PFs {
-		snap.PFs[n].AltNames = names[snap.PFs[n].Netdev]
+		p := &snap.PFs[n]
+		if err == nil {
+			p.AltNames = names[p.Netdev]
+		} else if old, ok := i.Snapshot().PF(p.Addr); ok && old.Netdev == p.Netdev {
+			p.AltNames = old.AltNames
+		}
 	}
 }
 
+// profiles is altNames for DDP profiles.
 func (i *Inventory) profiles(snap *vf.Snapshot) {
 	if i.opts.Profiles == nil {
 		return
 	}
 	names, err := i.opts.Profiles()
 	if err != nil {
-		i.log.Warn("inventory goes on without", "path", "DDP profiles", "error", err)
-		return
+		i.log.Warn("inventory keeps what it knew", "path", "DDP profiles", "error", err)
 	}
 	for n := range snap.PFs {
-		snap.PFs[n].DDPProfile = names[snap.PFs[n].Addr]
+		p := &snap.PFs[n]
+		if err == nil {
+			p.DDPProfile = names[p.Addr]
+		} else if old, ok := i.Snapshot().PF(p.Addr); ok {
+			p.DDPProfile = old.DDPProfile
+		}
 	}
 }
 

@@ -3,10 +3,13 @@ package sysfs_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -124,6 +127,36 @@ func TestInventoryTakesAltNames(t *testing.T) {
 	p, _ := inv.Snapshot().PF(vf.MustAddr("0000:01:00.0"))
 	if len(p.AltNames) != 1 || p.AltNames[0] != "enp1s0f0" {
 		t.Errorf("altnames %v", p.AltNames)
+	}
+}
+
+// The list of links is cut short for as long as links come and go (ErrDumpInterrupted),
+// as in a storm of pods: what selects NICs by these names must not lose them then.
+func TestInventoryKeepsNamesThatCannotBeRead(t *testing.T) {
+	var broken atomic.Bool
+	pf := vf.MustAddr("0000:01:00.0")
+	inv, root, _ := running(t, sysfs.Options{
+		AltNames: func() (map[string][]string, error) {
+			if broken.Load() {
+				return nil, errors.New("results may be incomplete or inconsistent")
+			}
+			return map[string][]string{"sriov0": {"enp1s0f0"}}, nil
+		},
+		Profiles: func() (map[vf.Addr]string, error) {
+			if broken.Load() {
+				return nil, errors.New("interrupted")
+			}
+			return map[vf.Addr]string{pf: "GTP"}, nil
+		},
+	})
+	broken.Store(true)
+	unbind(t, root, "0000:01:10.2")
+	refresh(t, inv)
+	if p, _ := inv.Snapshot().PF(pf); !slices.Equal(p.AltNames, []string{"enp1s0f0"}) || p.DDPProfile != "GTP" {
+		t.Errorf("altnames %v, DDP profile %q", p.AltNames, p.DDPProfile)
+	}
+	if v, _ := inv.Snapshot().VF(vf01); v.Driver != "" {
+		t.Errorf("the rest of the scan is not new: %+v", v)
 	}
 }
 
