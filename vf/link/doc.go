@@ -12,8 +12,8 @@
 //  2. What was written is read back. A value that the driver took and did not
 //     keep is an error.
 //  3. What a driver does not report is nil here and never a made-up value.
-//  4. Before anything is written Check refuses what the PF's driver is known to
-//     lack; what it lacks is learnt from its own answers.
+//  4. Before anything is written Check refuses what the PF is known to lack; what it
+//     lacks is learnt from its driver's own answers.
 //  5. A value that the driver refuses becomes a refusal.Refusal with the driver's
 //     name, the field, the value and what would have been taken.
 //
