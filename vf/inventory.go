@@ -14,6 +14,9 @@ type PF struct {
 	// if it has none there. AltNames are that device's alternative names.
 	Netdev   string
 	AltNames []string
+	// Ports are the network devices of further ports behind the same function, as
+	// some NICs have them, sorted; the representors of VFs are none.
+	Ports []string
 	// Vendor and Device are the PCI ids, four lower-case hex digits.
 	Vendor, Device string
 	Driver         string

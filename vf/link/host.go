@@ -7,12 +7,25 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/tendril-cni/tendril/vf"
 )
 
 // Claims are network devices that the host uses itself, by name, each with what
 // for in words that go after the device's name: "carries the address
 // 10.0.0.1/24". Devices that are free are not in it.
 type Claims map[string]string
+
+// Of says what the host uses p for, with the device's name first, and "" for
+// nothing: any of the function's ports counts.
+func (c Claims) Of(p vf.PF) string {
+	for _, name := range append([]string{p.Netdev}, p.Ports...) {
+		if claim := c[name]; claim != "" && name != "" {
+			return name + " " + claim
+		}
+	}
+	return ""
+}
 
 // HostClaims looks at every network device of the calling thread's namespace: an
 // address, a route or a master is a claim, and so is any of them on a device that

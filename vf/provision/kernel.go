@@ -24,8 +24,8 @@ func (l Linux) Claims(snap *vf.Snapshot) (map[vf.Addr]string, error) {
 	}
 	out := map[vf.Addr]string{}
 	for _, p := range snap.PFs {
-		if c := byName[p.Netdev]; c != "" && p.Netdev != "" {
-			out[p.Addr] = p.Netdev + " " + c
+		if c := byName.Of(p); c != "" {
+			out[p.Addr] = c
 		}
 	}
 	for _, v := range snap.VFs {

@@ -109,21 +109,32 @@ func (r *reader) group() int {
 func (r *reader) node() int { return max(-1, r.number("numa_node", -1)) }
 
 // netdev is the network device of the function that stands for the function
-// itself, "" if this namespace has none. A NIC in switchdev mode lists the
-// representors of its VFs beside its uplink; their phys_port_name says so
-// (Documentation/networking/switchdev.rst).
+// itself, "" if this namespace has none.
 func (r *reader) netdev() string {
-	names := r.netdevs()
-	if len(names) < 2 {
-		return strings.Join(names, "")
-	}
-	for _, n := range names {
-		port, err := r.attribute("net/" + n + "/phys_port_name")
-		if err != nil || port == "" || port[0] == 'p' && !strings.Contains(port, "f") {
-			return n
-		}
+	names := r.ports()
+	if len(names) == 0 {
+		return ""
 	}
 	return names[0]
+}
+
+// ports are the network devices of the function's own ports in this namespace,
+// sorted; more than one where a NIC has all of its ports behind one function. A NIC
+// in switchdev mode lists the representors of its VFs beside its uplink; their
+// phys_port_name says so (Documentation/networking/switchdev.rst).
+func (r *reader) ports() []string {
+	names := r.netdevs()
+	if len(names) < 2 {
+		return names
+	}
+	own := slices.DeleteFunc(slices.Clone(names), func(n string) bool {
+		port, err := r.attribute("net/" + n + "/phys_port_name")
+		return err == nil && port != "" && (port[0] != 'p' || strings.Contains(port, "f"))
+	})
+	if len(own) == 0 {
+		return names[:1]
+	}
+	return own
 }
 
 func (r *reader) netdevs() []string {
@@ -159,7 +170,10 @@ func (r *reader) pf(a vf.Addr) vf.PF {
 		p.NumVFs = r.count("sriov_numvfs")
 		p.Autoprobe = r.number("sriov_drivers_autoprobe", 1) != 0
 	}
-	if p.Netdev = r.netdev(); p.Netdev != "" {
+	if ports := r.ports(); len(ports) > 0 {
+		if p.Netdev = ports[0]; len(ports) > 1 {
+			p.Ports = ports[1:]
+		}
 		at := "net/" + p.Netdev + "/"
 		p.LinkType = encapsulation(r.count(at + "type"))
 		p.MTU = r.count(at + "mtu")

@@ -21,6 +21,6 @@ func hostOwns() func(vf.PF) string {
 		if err != nil {
 			return fmt.Sprintf("what the host uses cannot be read: %v", err)
 		}
-		return byName[pf.Netdev]
+		return byName.Of(pf)
 	}
 }
