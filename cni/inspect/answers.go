@@ -36,6 +36,8 @@ type One struct {
 type Trace struct {
 	Call string `json:"call"`
 	Verb string `json:"verb"`
+	// Pod has of the pod what its name does not tell.
+	Pod TracePod `json:"pod,omitzero"`
 	// Start is the call's; Error is empty for one that succeeded, or Running.
 	Start   time.Time `json:"start"`
 	Running bool      `json:"running,omitempty"`
@@ -43,6 +45,11 @@ type Trace struct {
 	// Repeats is how many calls before it failed in the same way.
 	Repeats int         `json:"repeats,omitempty"`
 	Steps   []TraceStep `json:"steps,omitempty"`
+}
+
+// TracePod is the pod of a call. UID is empty where the runtime did not tell.
+type TracePod struct {
+	UID string `json:"uid,omitempty"`
 }
 
 // TraceStep is one part of a call, of one attachment if it has an Interface.

@@ -56,8 +56,9 @@ type world struct {
 	objects dynamic.Interface
 	mapper  *restmapper.DeferredDiscoveryRESTMapper
 	// answers are what daemons say, by "node/path"; they go through the real
-	// server and client of package inspect.
+	// server and client of package inspect. "$name" in them is the uid of that pod.
 	answers map[string]json.RawMessage
+	uids    map[string]string
 }
 
 func newWorld(t *testing.T) *world {
@@ -71,7 +72,8 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{t: t, api: server.API(t), objects: objects, mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(d)), answers: map[string]json.RawMessage{}}
+	return &world{t: t, api: server.API(t), objects: objects, mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(d)),
+		answers: map[string]json.RawMessage{}, uids: map[string]string{}}
 }
 
 // apply makes the objects of a YAML text, their status included, and takes them
@@ -116,6 +118,9 @@ func (w *world) create(u *unstructured.Unstructured) {
 	}
 	if err != nil {
 		w.t.Fatalf("%s %s: %v", gvk.Kind, u.GetName(), err)
+	}
+	if gvk.Kind == "Pod" {
+		w.uids[made.GetName()] = string(made.GetUID())
 	}
 	if gvk.Kind != "Namespace" {
 		w.t.Cleanup(func() {
@@ -172,6 +177,9 @@ func (w *world) Ask(ctx context.Context, daemon *corev1.Pod, path string) ([]byt
 	sources := map[string]inspect.Source{}
 	for name, text := range w.answers {
 		if p, ok := strings.CutPrefix(name, daemon.Spec.NodeName+"/"); ok {
+			for pod, uid := range w.uids {
+				text = bytes.ReplaceAll(text, []byte(`"$`+pod+`"`), []byte(`"`+uid+`"`))
+			}
 			sources["/"+p] = func(context.Context, url.Values) (any, error) { return text, nil }
 		}
 	}

@@ -101,13 +101,14 @@ func (c *chain) request() bool {
 	if len(found) > 0 {
 		return false
 	}
+	before := c.before(selections)
 	for _, s := range selections {
 		w := wish{Selection: s, ref: s.Element.Ref(), ifName: s.Element.Interface}
 		switch {
 		case w.ifName == "" && s.Index < 0:
 			w.ifName = "eth0"
 		case w.ifName == "":
-			w.ifName = fmt.Sprintf("net%d", s.Index+1)
+			w.ifName = autoName(before, s)
 		}
 		c.wishes = append(c.wishes, w)
 		l.say("%s as %s%s", w.ref, w.ifName, asked(s.Element))
@@ -120,6 +121,40 @@ func (c *chain) request() bool {
 		l.fail("take hostNetwork or the networks out of the pod", "spec.hostNetwork is true: such a pod gets no networks")
 	}
 	return true
+}
+
+// autoName is the interface of a network that nobody named, behind others that the
+// pod did not ask for.
+func autoName(before int, s validate.Selection) string {
+	return fmt.Sprintf("net%d", before+s.Index+1)
+}
+
+// before is how many networks the pod has before those that it asks for: as many as
+// its node gives. A pod that runs has those that the node gave when it started,
+// which may be another number; its status tells.
+func (c *chain) before(selections []validate.Selection) int {
+	fits := func(before int) bool {
+		return !slices.ContainsFunc(selections, func(s validate.Selection) bool {
+			has := statusOf(c.state, autoName(before, s))
+			return s.Index >= 0 && s.Element.Interface == "" && (has == nil || has.Name != s.Element.Ref())
+		})
+	}
+	then := 0
+	for _, s := range c.state {
+		if !s.Default {
+			then++
+		}
+	}
+	for _, s := range selections {
+		if s.Index >= 0 {
+			then--
+		}
+	}
+	now := c.facts.given()
+	if then >= 0 && !fits(now) && fits(then) {
+		return then
+	}
+	return now
 }
 
 // asked is what a selection asks for beside the network.

@@ -7,6 +7,7 @@ import (
 	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/inspect"
 	"github.com/tendril-cni/tendril/cni/netconf"
+	"github.com/tendril-cni/tendril/webhook/report"
 	"github.com/tendril-cni/tendril/webhook/validate"
 )
 
@@ -94,7 +95,7 @@ func (w wish) ipam() string {
 // attachment returns what the node's journal has of an interface.
 func (f *Facts) attachment(ifName string) *inspect.Attachment {
 	for i, a := range f.Daemon.Attachments {
-		if a.Namespace == f.Pod.Namespace && a.Pod == f.Pod.Name && a.Interface == ifName {
+		if a.Namespace == f.Pod.Namespace && a.Pod == f.Pod.Name && f.itsOwn(a.UID) && a.Interface == ifName {
 			return &f.Daemon.Attachments[i]
 		}
 	}
@@ -104,11 +105,37 @@ func (f *Facts) attachment(ifName string) *inspect.Attachment {
 // last returns the last ADD of the pod that has ended, nil for none.
 func (f *Facts) last() *inspect.Trace {
 	for i := len(f.Daemon.Traces) - 1; i >= 0; i-- {
-		if t := &f.Daemon.Traces[i]; t.Verb == "ADD" && !t.Running {
+		if t := &f.Daemon.Traces[i]; t.Verb == "ADD" && !t.Running && f.itsOwn(t.Pod.UID) {
 			return t
 		}
 	}
 	return nil
+}
+
+// hashAnnotation of a static pod's mirror has the uid by which the kubelet, and so
+// the runtime, knows the pod.
+const hashAnnotation = "kubernetes.io/config.hash"
+
+// itsOwn reports whether what the node has under the pod's name is this pod's: one
+// that had the name before may not be detached yet. Not every runtime tells uids.
+func (f *Facts) itsOwn(uid string) bool {
+	return uid == "" || uid == string(f.Pod.UID) || uid == f.Pod.Annotations[hashAnnotation]
+}
+
+// given is how many networks the pod has before those that it asks for, as far as
+// that is known: by its node's word, or else by all nodes' if they agree.
+func (f *Facts) given() int {
+	for _, n := range f.Nodes {
+		if g := report.Parse(n.Annotations).Given; g != nil && n.Name == f.Pod.Spec.NodeName {
+			return g.In(f.Pod.Namespace)
+		}
+	}
+	if f.Known.Given != nil && f.Pod.Spec.NodeName == "" {
+		if counts := f.Known.Given(f.Pod.Namespace); len(counts) == 1 {
+			return counts[0]
+		}
+	}
+	return 0
 }
 
 // statusOf returns what the pod's network-status says of an interface.
