@@ -36,7 +36,7 @@ It exits with 0 when the pod has its networks, and with 1 when it has not.`,
 	out := t.output(cmd)
 	out.run(cmd, func(ctx context.Context, f *fleet.Fleet, args []string) error {
 		name := strings.TrimPrefix(strings.TrimPrefix(args[0], "pods/"), "pod/")
-		if strings.Contains(name, "/") {
+		if name == "" || strings.Contains(name, "/") {
 			return misused("%q is not allowed; allowed: the name of a pod, or pod/<name>", args[0])
 		}
 		facts, err := t.factsOf(ctx, f, t.namespace(), name)
@@ -179,7 +179,7 @@ func daemonOf(ctx context.Context, f *fleet.Fleet, asking *corev1.Pod) explain.D
 	}
 	out := explain.Daemon{Name: pod.Name, Trouble: fleet.Trouble(pod)}
 	traces := fmt.Sprintf("%s?pod=%s/%s&last=%d", inspect.PathTraces, asking.Namespace, asking.Name, lastCalls)
-	f.Gather(ctx, daemons, []string{node}, traces, inspect.PathVFs, inspect.PathDoctor, inspect.PathAttachments)
+	f.Gather(ctx, daemons, []string{node}, traces, inspect.PathVFs, inspect.PathDoctor, inspect.PathNetworks, inspect.PathAttachments)
 	if out.Attachments, err = fleet.Ask[[]inspect.Attachment](ctx, f, pod, inspect.PathAttachments); err != nil {
 		out.Unasked = err.Error()
 		return out
@@ -192,6 +192,9 @@ func daemonOf(ctx context.Context, f *fleet.Fleet, asking *corev1.Pod) explain.D
 	}
 	if host, err := fleet.Ask[inspect.Host](ctx, f, pod, inspect.PathDoctor); err == nil {
 		out.Host = &host
+	}
+	if networks, err := fleet.Ask[inspect.Networks](ctx, f, pod, inspect.PathNetworks); err == nil {
+		out.Networks = &networks
 	}
 	return out
 }

@@ -21,6 +21,9 @@ const statusAnnotation = "k8s.v1.cni.cncf.io/network-status"
 // Pod explains one pod.
 func Pod(f Facts) Report {
 	c := &chain{facts: f, report: Report{Pod: f.Pod.Namespace + "/" + f.Pod.Name, Node: f.Pod.Spec.NodeName}}
+	if n := f.Daemon.Networks; n != nil && n.Isolation {
+		c.facts.Known.Isolation = &validate.Isolation{Global: n.Global}
+	}
 	c.status()
 	c.trouble = troubleOf(f.Events)
 	if t := f.last(); t != nil && t.Error != "" {
@@ -190,7 +193,7 @@ func (c *chain) definitions() {
 	}
 	all, found := validate.Resolve(object, pod.Namespace, selections, c.facts.Known, c.facts.Known.Networks.Network)
 	for _, f := range found {
-		l.fail("make the definition, or name one that exists; the pod then starts by itself", "%s", f)
+		l.fail(howToFind(f), "%s", f)
 	}
 	for i, d := range all {
 		if d == nil {
@@ -212,6 +215,15 @@ func (c *chain) definitions() {
 	for _, f := range validate.Denied(validate.Asked(object, pod.Namespace, pod, selections, all, c.facts.Known)) {
 		l.fail("correct what the pod asks of the network and make it again", "%s", f)
 	}
+}
+
+// howToFind says what to do about a network that cannot be had. Where namespaces are
+// isolated, another's definition is of no use, whether it is there or not.
+func howToFind(f validate.Finding) string {
+	if strings.HasSuffix(f.Refusal.Field, ".namespace") {
+		return "name a network of a namespace that is allowed, and make the pod again; or add the namespace to globalNamespaces of the node"
+	}
+	return "make the definition, or name one that exists; the pod then starts by itself"
 }
 
 // summary tells a network in a few words.
@@ -245,11 +257,17 @@ func requested(pod *corev1.Pod, resource string) int64 {
 		limit, request := c.Resources.Limits[corev1.ResourceName(resource)], c.Resources.Requests[corev1.ResourceName(resource)]
 		return max(limit.Value(), request.Value())
 	}
+	// An init container that stays (a sidecar) has its devices while the later ones
+	// and the containers have theirs; any other gives them to who comes after it.
+	for _, c := range pod.Spec.InitContainers {
+		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			sum += of(c)
+		} else {
+			most = max(most, sum+of(c))
+		}
+	}
 	for _, c := range pod.Spec.Containers {
 		sum += of(c)
-	}
-	for _, c := range pod.Spec.InitContainers {
-		most = max(most, of(c))
 	}
 	return max(sum, most)
 }

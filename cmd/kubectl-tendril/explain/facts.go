@@ -62,6 +62,7 @@ type Daemon struct {
 	Traces    []inspect.Trace
 	Inventory *inspect.Inventory
 	Host      *inspect.Host
+	Networks  *inspect.Networks
 }
 
 // wish is one network that the pod asks for.
