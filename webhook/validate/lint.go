@@ -67,6 +67,9 @@ func objectsOf(source string, raw []byte) ([]Object, error) {
 		metav1.PartialObjectMetadata
 		Items []json.RawMessage `json:"items"`
 	}
+	if !bytes.HasPrefix(raw, []byte("{")) {
+		return nil, fmt.Errorf("%s is no object", short(string(raw)))
+	}
 	if err := json.Unmarshal(raw, &head); err != nil {
 		return nil, err
 	}

@@ -20,13 +20,17 @@ type multiPolicy struct {
 	Spec              networkingv1.NetworkPolicySpec `json:"spec"`
 }
 
-// MultiNetworkPolicy judges a MultiNetworkPolicy, as JSON.
-func MultiNetworkPolicy(raw []byte, f Facts) []Finding {
+// MultiNetworkPolicy judges a MultiNetworkPolicy, as JSON, in namespace unless it
+// names its own.
+func MultiNetworkPolicy(namespace string, raw []byte, f Facts) []Finding {
 	var p multiPolicy
 	l := &list{object: "MultiNetworkPolicy"}
 	if err := json.Unmarshal(raw, &p); err != nil {
 		l.all = append(l.all, Finding{BadPolicy, Deny, unwrap(err).In(l.object)})
 		return l.all
+	}
+	if p.Namespace == "" {
+		p.Namespace = namespace
 	}
 	l.object = objectName("MultiNetworkPolicy", p.Namespace, p.Name)
 	l.policyFor(p, f)

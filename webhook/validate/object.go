@@ -55,9 +55,9 @@ func (r Rules) Object(kind schema.GroupKind, namespace string, old, object []byt
 	case NetworkKind:
 		return r.network(namespace, old, object)
 	case PolicyKind:
-		found := MultiNetworkPolicy(object, r.Facts)
+		found := MultiNetworkPolicy(namespace, object, r.Facts)
 		if len(old) > 0 {
-			found = Ratchet(MultiNetworkPolicy(old, r.Facts), found)
+			found = Ratchet(MultiNetworkPolicy(namespace, old, r.Facts), found)
 		}
 		return found
 	}

@@ -146,13 +146,15 @@ func TestInterfacesBesideTheNodesOwn(t *testing.T) {
 func TestPodResources(t *testing.T) {
 	f := validate.Facts{Networks: networksOfPods, Complete: true, Userspace: map[string]bool{"v.io/dpdk": true}}
 	for spec, want := range map[string][]string{
-		`{annotations: vf, spec: {containers: [{name: c}]}}`:                                                                                                     {},
-		`{annotations: "vf,vf", spec: {containers: [{name: c, resources: {limits: {v.io/vf: 2}}}]}}`:                                                             {},
-		`{annotations: "vf,vf", spec: {containers: [{name: c, resources: {limits: {v.io/vf: 1}}}]}}`:                                                             {"warn P007 spec.containers[].resources.limits[v.io/vf]"},
-		`{annotations: vf, spec: {hostNetwork: true, containers: [{name: c}]}}`:                                                                                  {"warn P006 spec.hostNetwork"},
-		`{annotations: dpdk, spec: {containers: [{name: c, resources: {limits: {v.io/dpdk: 1}}}]}}`:                                                              {"warn P008 spec.containers[c].resources.limits[hugepages-*]", "warn P008 spec.containers[c].resources.limits[memory]", "warn P008 spec.containers[].resources"},
-		`{annotations: dpdk, spec: {containers: [{name: c, resources: {limits: {v.io/dpdk: 1, cpu: 2, memory: 1Gi, hugepages-1Gi: 1Gi}}}]}}`:                     {},
-		`{annotations: dpdk, spec: {containers: [{name: c, resources: {limits: {v.io/dpdk: 1, cpu: 2, memory: 1Gi, hugepages-1Gi: 1Gi}, requests: {cpu: 1}}}]}}`: {"warn P008 spec.containers[].resources"},
+		`{annotations: vf, spec: {containers: [{name: c}]}}`:                                         {},
+		`{annotations: "vf,vf", spec: {containers: [{name: c, resources: {limits: {v.io/vf: 2}}}]}}`: {},
+		`{annotations: "vf,vf", spec: {initContainers: [{name: s, restartPolicy: Always, resources: {limits: {v.io/vf: 1}}}], containers: [{name: c, resources: {limits: {v.io/vf: 1}}}]}}`: {},
+		`{annotations: "vf,vf", spec: {initContainers: [{name: s, resources: {limits: {v.io/vf: 1}}}], containers: [{name: c, resources: {limits: {v.io/vf: 1}}}]}}`:                        {"warn P007 spec.containers[].resources.limits[v.io/vf]"},
+		`{annotations: "vf,vf", spec: {containers: [{name: c, resources: {limits: {v.io/vf: 1}}}]}}`:                                                                                        {"warn P007 spec.containers[].resources.limits[v.io/vf]"},
+		`{annotations: vf, spec: {hostNetwork: true, containers: [{name: c}]}}`:                                                                                                             {"warn P006 spec.hostNetwork"},
+		`{annotations: dpdk, spec: {containers: [{name: c, resources: {limits: {v.io/dpdk: 1}}}]}}`:                                                                                         {"warn P008 spec.containers[c].resources.limits[hugepages-*]", "warn P008 spec.containers[c].resources.limits[memory]", "warn P008 spec.containers[].resources"},
+		`{annotations: dpdk, spec: {containers: [{name: c, resources: {limits: {v.io/dpdk: 1, cpu: 2, memory: 1Gi, hugepages-1Gi: 1Gi}}}]}}`:                                                {},
+		`{annotations: dpdk, spec: {containers: [{name: c, resources: {limits: {v.io/dpdk: 1, cpu: 2, memory: 1Gi, hugepages-1Gi: 1Gi}, requests: {cpu: 1}}}]}}`:                            {"warn P008 spec.containers[].resources"},
 	} {
 		var in struct {
 			Annotations string         `json:"annotations"`
@@ -202,7 +204,7 @@ func TestMultiNetworkPolicy(t *testing.T) {
 		if raw, err = yaml.YAMLToJSON(raw); err != nil {
 			t.Fatal(err)
 		}
-		found := validate.MultiNetworkPolicy(raw, f)
+		found := validate.MultiNetworkPolicy("blue", raw, f)
 		if diff := cmp.Diff(want, brief(found)); diff != "" {
 			t.Errorf("%s: %v\n%s", policy, found, diff)
 		}
@@ -248,6 +250,11 @@ apiVersion: tendril.dev/v1alpha1
 kind: VFPolicy
 metadata: {name: policy}
 spec: {priority: 500}
+---
+apiVersion: k8s.cni.cncf.io/v1beta1
+kind: MultiNetworkPolicy
+metadata: {name: of-the-namespace, annotations: {k8s.v1.cni.cncf.io/policy-for: net}}
+spec: {podSelector: {}}
 `
 	objects, err := validate.Decode("all.yaml", []byte(file))
 	if err != nil {

@@ -33,14 +33,21 @@ func (a *asked) resources(pod *corev1.Pod) {
 	}
 }
 
-// given is how many of a resource the regular containers ask for; the larger of
-// requests and limits counts.
+// given is how many of a resource the containers ask for that run at the same time;
+// the larger of requests and limits counts.
 func given(pod *corev1.Pod, name corev1.ResourceName) (n int64) {
-	for _, c := range pod.Spec.Containers {
+	for _, c := range append(sidecars(pod), pod.Spec.Containers...) {
 		limit, request := c.Resources.Limits[name], c.Resources.Requests[name]
 		n += max(limit.Value(), request.Value())
 	}
 	return n
+}
+
+// sidecars are the init containers that stay (restartPolicy Always).
+func sidecars(pod *corev1.Pod) []corev1.Container {
+	return slices.DeleteFunc(slices.Clone(pod.Spec.InitContainers), func(c corev1.Container) bool {
+		return c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways
+	})
 }
 
 // userspace judges what a program needs that drives a device itself: pinned

@@ -64,7 +64,14 @@ nothing is applied then.`,
 		if err != nil {
 			return err
 		}
-		r := migrate.Plan(sources, migrate.Options{Prefix: m.prefix, System: cmp.Or(t.system, defaultSystem)})
+		o := migrate.Options{Prefix: m.prefix, System: cmp.Or(t.system, defaultSystem)}
+		if o.Pools, err = t.texts(m.pools); err != nil {
+			return err
+		}
+		if o.Networks, err = t.texts(m.networks); err != nil {
+			return err
+		}
+		r := migrate.Plan(sources, o)
 		for _, n := range r.Notes {
 			fmt.Fprintln(t.Streams.ErrOut, n)
 		}
@@ -123,16 +130,18 @@ func (t *tool) sources(ctx context.Context, m migration) ([]*unstructured.Unstru
 		}
 		out = append(out, u)
 	}
-	for key, files := range map[string][]string{"config.json": m.pools, "daemon-config.json": m.networks} {
-		for _, file := range files {
-			text, err := contents(file, t.Streams.In)
-			if err != nil {
-				return nil, exit{Misused, err}
-			}
-			out = append(out, &unstructured.Unstructured{Object: map[string]any{
-				"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": filepath.Base(file)}, "data": map[string]any{key: string(text)},
-			}})
+	return out, nil
+}
+
+// texts reads configurations that are files.
+func (t *tool) texts(files []string) ([]migrate.File, error) {
+	var out []migrate.File
+	for _, file := range files {
+		text, err := contents(file, t.Streams.In)
+		if err != nil {
+			return nil, exit{Misused, err}
 		}
+		out = append(out, migrate.File{Name: filepath.Base(file), Text: string(text)})
 	}
 	return out, nil
 }

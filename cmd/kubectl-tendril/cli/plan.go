@@ -15,6 +15,7 @@ import (
 
 	"github.com/tendril-cni/tendril/cmd/kubectl-tendril/fleet"
 	"github.com/tendril-cni/tendril/cni/inspect"
+	"github.com/tendril-cni/tendril/cni/refusal"
 	"github.com/tendril-cni/tendril/vf"
 	"github.com/tendril-cni/tendril/vf/v1alpha1"
 	"github.com/tendril-cni/tendril/webhook/validate"
@@ -118,9 +119,15 @@ func (t *tool) policiesOf(files []string) (policies []v1alpha1.VFPolicy, refused
 // is refused.
 func decodePolicy(o validate.Object) (v1alpha1.VFPolicy, error) {
 	var p v1alpha1.VFPolicy
+	if o.Name == "" {
+		return p, refusal.New("VFPolicy", "metadata.name", "", "the policy's name")
+	}
 	var u map[string]any
 	if err := json.Unmarshal(o.Raw, &u); err != nil {
 		return p, fmt.Errorf("VFPolicy %q: %w", o.Name, err)
+	}
+	if version := v1alpha1.GroupVersion.String(); u["apiVersion"] != version {
+		return p, refusal.New(fmt.Sprintf("VFPolicy %q", o.Name), "apiVersion", u["apiVersion"], version)
 	}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(u, &p, true); err != nil {
 		return p, fmt.Errorf("VFPolicy %q: %w", o.Name, err)

@@ -34,7 +34,13 @@ type Options struct {
 	Prefix string
 	// System is the namespace of Tendril's own pods.
 	System string
+	// Pools and Networks are configurations of the SR-IOV device plugin and of
+	// Multus that are in no object.
+	Pools, Networks []File
 }
+
+// File is a text and where it was read.
+type File struct{ Name, Text string }
 
 // Level says what a note means.
 type Level string
@@ -79,6 +85,12 @@ func Plan(objects []*unstructured.Unstructured, o Options) Result {
 	})
 	for _, u := range objects {
 		t.object(u)
+	}
+	for _, f := range o.Pools {
+		t.pools = append(t.pools, config{f.Name, f.Text})
+	}
+	for _, f := range o.Networks {
+		t.networks = append(t.networks, config{f.Name, f.Text})
 	}
 	t.finish()
 	return t.result

@@ -73,6 +73,7 @@ func (p nodePolicy) foreign() string {
 		field, allowed string
 		value          any
 	}{
+		{p.DeviceType != "" && p.DeviceType != "netdevice" && p.DeviceType != "vfio-pci", "deviceType", "netdevice, vfio-pci", p.DeviceType},
 		{p.IsRDMA, "isRdma", "false: RDMA devices are not handed out by policies", p.IsRDMA},
 		{p.LinkType != "" && !strings.EqualFold(p.LinkType, "eth"), "linkType", "eth", p.LinkType},
 		{p.ESwitchMode != "" && p.ESwitchMode != "legacy", "eSwitchMode", "legacy", p.ESwitchMode},
