@@ -2,6 +2,7 @@ package netconf
 
 import (
 	"encoding/json"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -93,20 +94,24 @@ func (o *object) sysctls(out map[string]string) {
 			return
 		}
 		o.sysctl(name, seen)
+		maps.DeleteFunc(out, func(k, _ string) bool { return plain(k) == plain(name) })
 		out[name] = value
 	}
 }
 
 func (o *object) sysctl(name string, seen map[string]bool) {
-	plain := strings.ReplaceAll(name, ".", "/")
-	if seen[plain] {
+	key := plain(name)
+	if seen[key] {
 		o.refuse("sysctl."+name, name, "every key once")
 	}
-	seen[plain] = true
-	if !strings.HasPrefix(plain, "net/") || slices.Contains(strings.Split(plain, "/"), "") || strings.ContainsRune(plain, 0) {
+	seen[key] = true
+	if !strings.HasPrefix(key, "net/") || slices.Contains(strings.Split(key, "/"), "") || strings.ContainsRune(key, 0) {
 		o.refuse("sysctl", name, "keys below net, such as net.ipv4.conf.IFNAME.arp_filter")
 	}
 }
+
+// plain is a key with slashes alone.
+func plain(name string) string { return strings.ReplaceAll(name, ".", "/") }
 
 // parseHardware reads a hardware address of any length that Go knows.
 func parseHardware(s string) (string, bool) {

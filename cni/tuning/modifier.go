@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -162,7 +164,7 @@ func (m *Modifier) Check(_ context.Context, ns *os.File, r cni.Record) error {
 	}
 	return netns.Do(ns, func() error {
 		for _, s := range sysctls(conf, a.IfName) {
-			if now, err := get(s.Key); err != nil || now != s.Value {
+			if now, err := get(s.Key); err != nil || !slices.Equal(strings.Fields(now), strings.Fields(s.Value)) {
 				return errors.Join(differs(a, s.Key, s.Value, now), err)
 			}
 		}

@@ -89,6 +89,20 @@ func TestEverythingIsSetAndGivenBack(t *testing.T) {
 	}
 }
 
+// TestCheckReadsParametersAsTheKernelWritesThem: one with several values shows them
+// with tabs, however they were written.
+func TestCheckReadsParametersAsTheKernelWritesThem(t *testing.T) {
+	ns, r := pod(t)
+	m := modifier()
+	tuned, err := netnstest.Modify(m, ns, r, "tuning", `{"sysctl":{"net.ipv4.ip_local_port_range":"2000 3000"}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Check(ctx, ns, tuned); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestDetachOfAnIntent: the daemon died in the middle; what was not set yet is
 // given back all the same.
 func TestDetachOfAnIntent(t *testing.T) {
@@ -182,6 +196,22 @@ func TestInvariant9Refusals(t *testing.T) {
 }
 
 // TestArgsWin: args.cni beats runtimeConfig here, and here alone.
+// TestArgsWinHoweverAKeyIsWritten: dots and slashes name the same parameter.
+func TestArgsWinHoweverAKeyIsWritten(t *testing.T) {
+	ns, r := pod(t)
+	m := modifier()
+	tuned, err := netnstest.Modify(m, ns, r, "tuning", `{"sysctl":{"net/core/somaxconn":"98"},"args":{"cni":{"sysctl":{"net.core.somaxconn":"99"}}}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now := sysctl(t, ns, "net/core/somaxconn"); now != "99" {
+		t.Errorf("somaxconn is %s", now)
+	}
+	if err := m.Check(ctx, ns, tuned); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestArgsWin(t *testing.T) {
 	ns, r := pod(t)
 	conf := `{"mac":"02:00:00:00:00:01","runtimeConfig":{"mac":"02:00:00:00:00:02"},"args":{"cni":{"mac":"02:00:00:00:00:03","sysctl":{"net.core.somaxconn":"99"}}}}`
