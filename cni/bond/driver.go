@@ -146,7 +146,7 @@ func (d *Driver) Detach(ctx context.Context, ns *os.File, r cni.Record) error {
 	// that they had.
 	errs := []error{stacked.Detach(ctx, ns, r, kind, d.log)}
 	for i, dev := range slices.Backward(n.Slaves) {
-		_, err := borrowed.Return(ctx, ns, dev, slaveMark(r.Attachment, i))
+		_, err := borrowed.Return(ctx, ns, dev, borrowed.Loan{Mark: slaveMark(r.Attachment, i), Lent: r.Link.Index != 0})
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

@@ -108,7 +108,7 @@ func (d *Driver) Detach(ctx context.Context, ns *os.File, r cni.Record) error {
 	if n.Userspace {
 		return nil
 	}
-	back, err := borrowed.Return(ctx, ns, n.Device, mark(a))
+	back, err := borrowed.Return(ctx, ns, n.Device, borrowed.Loan{Mark: mark(a), Index: r.Link.Index, Lent: r.Link.Index != 0})
 	if back {
 		d.log.InfoContext(ctx, "host device moved back", "pod", a.Pod.String(), "container", a.ContainerID, "ifname", a.IfName, "network", a.Network, "device", n.Device.Name)
 	}

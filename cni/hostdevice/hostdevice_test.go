@@ -105,6 +105,31 @@ func TestInvariant3DetachOfAnIntent(t *testing.T) {
 	}
 }
 
+// TestPodThatMarksItsDeviceAnew: what it may do to its own interface must not keep
+// the device in a namespace that takes it along.
+func TestPodThatMarksItsDeviceAnew(t *testing.T) {
+	for _, alias := range []string{"mine", ""} {
+		t.Run("alias "+alias, func(t *testing.T) {
+			dev, _ := netnstest.Veth(t)
+			pod, d := netnstest.Pod(t), driver()
+			host, inside := netnstest.Handle(t, nil), netnstest.Handle(t, pod)
+			r := netnstest.MustAttach(t, d, pod, named(dev))
+			l := netnstest.Link(t, inside, "net1")
+			if err := errors.Join(inside.LinkSetAlias(l, alias), inside.LinkSetDown(l), inside.LinkSetName(l, "mine")); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if err := d.Detach(ctx, pod, r); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if back := netnstest.Link(t, host, dev.Attrs().Name).Attrs(); back.Alias != "" {
+				t.Errorf("came back as %+v", back)
+			}
+		})
+	}
+}
+
 // TestForeignDeviceOfTheNameStays: a late Detach finds the name in other hands.
 func TestForeignDeviceOfTheNameStays(t *testing.T) {
 	dev, _ := netnstest.Veth(t)

@@ -67,3 +67,40 @@ func TestVFComesBack(t *testing.T) {
 		})
 	}
 }
+
+// TestVFThatItsPodMarkedAnewComesBack: the mark that the pod wrote comes back with
+// the VF, whether DEL fetches it or the end of the namespace sends it.
+func TestVFThatItsPodMarkedAnewComesBack(t *testing.T) {
+	for name, torn := range map[string]bool{"pod alive": false, "namespace gone": true} {
+		t.Run(name, func(t *testing.T) {
+			pci, was := firstVF(t)
+			pod, d := netnstest.Pod(t), driver()
+			a := netnstest.Attachment("host-device", `{"pciBusID":"`+pci+`"}`)
+			a.Device = pci
+			r := netnstest.MustAttach(t, d, pod, a)
+			inside := netnstest.Handle(t, pod)
+			if err := inside.LinkSetAlias(netnstest.Link(t, inside, "net1"), "mine"); err != nil {
+				t.Fatal(err)
+			}
+			ns := pod
+			if torn {
+				inside.Close()
+				if ns = nil; pod.Close() != nil {
+					t.Fatal("the namespace stays")
+				}
+			}
+			var err error
+			for deadline := time.Now().Add(30 * time.Second); ; {
+				if err = d.Detach(context.Background(), ns, r); err == nil || time.Now().After(deadline) {
+					break
+				}
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if back := netnstest.Link(t, netnstest.Handle(t, nil), was.Attrs().Name).Attrs(); back.Alias != was.Attrs().Alias {
+				t.Errorf("came back as %+v, was %+v", back, was.Attrs())
+			}
+		})
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -39,6 +40,10 @@ type Device struct {
 type Loan struct {
 	Name, Mark string
 	Setup      netns.Setup
+	// Index is what the device got in the pod, 0 where that is not known. Lent says
+	// that it was seen there. Return alone reads them.
+	Index int
+	Lent  bool
 }
 
 // Note reads l for the journal. It refuses, in field of object, the loopback, the
@@ -91,21 +96,22 @@ func Lend(ctx context.Context, ns *os.File, d Device, loan Loan) (netns.Link, er
 	return pod.Configure(ctx, l.Index, loan.Setup)
 }
 
-// Return brings the device with that mark back to the host and to what d says,
-// and reports whether there was something to do. ns is nil when the pod's
-// namespace is gone.
-func Return(ctx context.Context, ns *os.File, d Device, mark string) (bool, error) {
+// Return brings the device of a loan back to the host and to what d says, and
+// reports whether there was something to do. ns is nil when the pod's namespace is
+// gone. Pods may take the mark off or write another one: a device that was lent is
+// known by its index there, and a physical one by its bus too.
+func Return(ctx context.Context, ns *os.File, d Device, loan Loan) (bool, error) {
 	host, err := netns.Dial(nil)
 	if err != nil {
 		return false, err
 	}
 	defer host.Close()
 	if ns != nil {
-		if err := fetch(ns, d, mark); err != nil {
+		if err := fetch(ns, d, loan); err != nil {
 			return false, err
 		}
 	}
-	l, err := await(ctx, host, d, mark, ns == nil)
+	l, err := await(ctx, host, d, loan, ns == nil)
 	if errors.Is(err, errNothing) {
 		return false, nil
 	}
@@ -120,9 +126,11 @@ var errNothing = errors.New("nothing to return")
 
 // await returns the marked link on the host. After the end of the pod's
 // namespace the kernel brings physical devices back in its own time.
-func await(ctx context.Context, host *netns.Conn, d Device, mark string, torn bool) (netns.Link, error) {
+func await(ctx context.Context, host *netns.Conn, d Device, loan Loan, torn bool) (netns.Link, error) {
 	for deadline := time.Now().Add(arrival); ; time.Sleep(pause) {
-		l, err := find(host, d, mark)
+		l, err := find(host, d, loan.Mark, func(l netns.Link) bool {
+			return loan.Lent && d.behind(l) && l.Alias != d.Alias
+		})
 		if !errors.Is(err, netns.ErrNotFound) {
 			return l, err
 		}
@@ -151,7 +159,7 @@ func expected(host *netns.Conn, d Device) (bool, error) {
 		return false, nil
 	}
 	links, err := host.Links()
-	return !slices.ContainsFunc(links, func(l netns.Link) bool { return l.ParentBus == d.Bus && l.ParentDev == d.Dev }), err
+	return !slices.ContainsFunc(links, d.behind), err
 }
 
 const (
@@ -159,8 +167,17 @@ const (
 	pause   = 5 * time.Millisecond
 )
 
-// find returns the link with the mark in conn's namespace.
-func find(conn *netns.Conn, d Device, mark string) (netns.Link, error) {
+// marked begins the mark of every attachment (netns.Mark).
+const marked = "tendril "
+
+// behind reports whether d is a physical device, and l what the kernel has of it.
+func (d Device) behind(l netns.Link) bool {
+	return d.Bus != "" && d.Dev != "" && l.ParentBus == d.Bus && l.ParentDev == d.Dev
+}
+
+// find returns the link with the mark in conn's namespace, or else the one that is
+// known otherwise and that nobody else has marked.
+func find(conn *netns.Conn, d Device, mark string, known func(netns.Link) bool) (netns.Link, error) {
 	links, err := conn.Links()
 	if err != nil {
 		return netns.Link{}, err
@@ -170,23 +187,34 @@ func find(conn *netns.Conn, d Device, mark string) (netns.Link, error) {
 			return l, nil
 		}
 	}
+	for _, l := range links {
+		if l.Kind == d.Kind && !strings.HasPrefix(l.Alias, marked) && known(l) {
+			return l, nil
+		}
+	}
 	return netns.Link{}, fmt.Errorf("find %s by its mark: %w", d.Name, netns.ErrNotFound)
 }
 
-// fetch moves the marked link out of ns to the host, under its old name or, if
-// that is taken there, under one of its own.
-func fetch(ns *os.File, d Device, mark string) error {
+// fetch moves the device out of ns to the host, under its old name or, if that is
+// taken there, under one of its own. On arrival it has its mark, so that what is
+// left to do is found again.
+func fetch(ns *os.File, d Device, loan Loan) error {
 	pod, err := netns.Dial(ns)
 	if err != nil {
 		return err
 	}
 	defer pod.Close()
-	l, err := find(pod, d, mark)
+	l, err := find(pod, d, loan.Mark, func(l netns.Link) bool { return loan.Lent && (d.behind(l) || l.Index == loan.Index) })
 	if errors.Is(err, netns.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
 		return err
+	}
+	if l.Alias != loan.Mark {
+		if err := again(ns, l.Index, loan.Mark); err != nil {
+			return err
+		}
 	}
 	if err := pod.Down(l.Index); err != nil {
 		return err
@@ -241,6 +269,16 @@ func rename(h *netlink.Handle, dev netlink.Link, d Device) error {
 		return nil
 	}
 	return err
+}
+
+// again marks the link in ns.
+func again(ns *os.File, index int, mark string) error {
+	h, err := netns.Handle(ns)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	return alias(h, index, mark)
 }
 
 // alias sets IFLA_IFALIAS; h nil opens a handle on the host.
