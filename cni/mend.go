@@ -41,20 +41,32 @@ func (e *Engine) Mend(ctx context.Context, seen Record, mend func(ctx context.Co
 		return err // its DEL is to come
 	}
 	defer ns.Close()
-	again, err := mend(ctx, ns, chained{e}, records[i])
+	driver := chained{e, new(records[i].Attachment)}
+	again, err := mend(ctx, ns, driver, records[i])
 	if err != nil {
 		return fmt.Errorf("mend %s of pod %s: %w", a.IfName, a.Pod, err)
+	}
+	if a.Leased {
+		last := driver.last
+		again.Attachment.Addresses, again.Attachment.Routes, again.Attachment.DNS = last.Addresses, last.Routes, last.DNS
 	}
 	// The interface came with its network's own default route, or without the one
 	// that it provides.
 	if err := e.settle(ctx, Request{Netns: ns}, nil, records...); err != nil {
 		return fmt.Errorf("mend %s of pod %s: %w", a.IfName, a.Pod, err)
 	}
-	return e.Journal.Update("mended", func(tx *journal.Tx) error { return put(tx, again) })
+	if err := e.Journal.Update("mended", func(tx *journal.Tx) error { return put(tx, again) }); err != nil || !a.Leased || a.Pod.Name == "" {
+		return err
+	}
+	return e.tell(a.Pod, Request{ContainerID: a.ContainerID, IfName: a.Call}, nil)
 }
 
 // chained is an Engine's native attachments, chains and all, as one Driver.
-type chained struct{ e *Engine }
+type chained struct {
+	e *Engine
+	// last is the attachment that was made last, with its lease.
+	last *Attachment
+}
 
 // Prior implements Driver; the notes of the chain are those that the record has.
 func (c chained) Prior(ctx context.Context, a Attachment) (json.RawMessage, error) {
@@ -64,6 +76,7 @@ func (c chained) Prior(ctx context.Context, a Attachment) (json.RawMessage, erro
 // Attach implements Driver.
 func (c chained) Attach(ctx context.Context, ns *os.File, r Record) (Link, error) {
 	err := c.e.attachNative(ctx, ns, &r)
+	*c.last = r.Attachment
 	return r.Link, err
 }
 

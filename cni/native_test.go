@@ -330,3 +330,52 @@ func TestMACOfThePodReachesTuning(t *testing.T) {
 		}
 	}
 }
+
+// TestMendedInterfaceHasItsNewLease: the old one was given back with the interface,
+// and the server may have another address by now.
+func TestMendedInterfaceHasItsNewLease(t *testing.T) {
+	w := fused(t, `{"cniVersion":"1.0.0","type":"macvlan","master":"m0","ipam":{"type":"dhcp"}}`)
+	e, j := w.startFused(filepath.Join(t.TempDir(), "journal.db"), nil)
+	defer j.Close()
+	added(t, w, e)
+	e.Leases = another{lender{w}}
+	records, err := e.Records()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, seen := range records {
+		if seen.Attachment.IfName != "net1" {
+			continue
+		}
+		err := e.Mend(context.Background(), seen, func(ctx context.Context, ns *os.File, d cni.Driver, rec cni.Record) (cni.Record, error) {
+			if err := d.Detach(ctx, ns, rec); err != nil {
+				return rec, err
+			}
+			rec.Link, err = d.Attach(ctx, ns, rec)
+			return rec, err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if records, err = e.Records(); err != nil {
+		t.Fatal(err)
+	}
+	for _, rec := range records {
+		if rec.Attachment.IfName == "net1" && (len(rec.Attachment.Addresses) != 1 || rec.Attachment.Addresses[0].Prefix.String() != "198.51.100.10/24") {
+			t.Errorf("the record has %v", rec.Attachment.Addresses)
+		}
+	}
+	if s := w.status["blue/p"]; len(s) != 2 || strings.Join(s[1].IPs, ",") != "198.51.100.10" {
+		t.Errorf("network-status is %+v", s)
+	}
+}
+
+// another gives the next address.
+type another struct{ lender }
+
+func (l another) Acquire(ctx context.Context, ns *os.File, r cni.Record) (cni.Attachment, error) {
+	a, err := l.lender.Acquire(ctx, ns, r)
+	a.Addresses[0].Prefix = netip.MustParsePrefix("198.51.100.10/24")
+	return a, err
+}
