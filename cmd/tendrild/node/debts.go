@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,11 @@ const (
 	firstTime = time.Minute
 	// debtPeriod is how often the spool is looked at without being told.
 	debtPeriod = 2 * time.Second
+	// firstPause and lastPause are the shortest and the longest time after which a DEL
+	// whose plugins failed is tried again: each try takes time from a call of the
+	// runtime that has nothing to do with it.
+	firstPause = 4 * time.Second
+	lastPause  = 5 * time.Minute
 	// askTime is how long one DEL waits for a call of the runtime before the spool
 	// is looked at again.
 	askTime = 20 * time.Second
@@ -46,6 +52,15 @@ type debts struct {
 	counts  *counts
 	log     *slog.Logger
 	poke    chan struct{}
+	// failed are the DELs whose plugins have failed, by container and interface. It is
+	// run's alone.
+	failed map[[2]string]failure
+}
+
+// failure is when plugins have failed last, and for how long they rest.
+type failure struct {
+	at    time.Time
+	pause time.Duration
 }
 
 // first does what can be done before the socket is served.
@@ -71,7 +86,7 @@ func (d *debts) run(ctx context.Context) error {
 }
 
 // round does everything that needs no plugin, and then as much of the rest as
-// calls of the runtime let it.
+// calls of the runtime let it. What has failed before comes last.
 func (d *debts) round(ctx context.Context) {
 	var wait []spool.Entry
 	d.each(ctx, func(e spool.Entry) error {
@@ -83,14 +98,47 @@ func (d *debts) round(ctx context.Context) {
 	})
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	for _, e := range wait {
-		err := d.desk.Borrow(ctx, func(ctx context.Context, run cni.Runner) error { return d.redeem(ctx, e, run) })
+	for _, e := range d.due(wait) {
+		began := false
+		err := d.desk.Borrow(ctx, func(ctx context.Context, run cni.Runner) error {
+			began = true
+			return d.redeem(ctx, e, run)
+		})
+		if began && err != nil {
+			d.rest(e)
+			d.complain(e, err)
+		}
 		if ctx.Err() != nil {
 			return
 		}
-		d.complain(e, err)
 	}
 }
+
+// due returns those of wait whose time has come, and forgets what waits no more.
+func (d *debts) due(wait []spool.Entry) []spool.Entry {
+	failed := map[[2]string]failure{}
+	var out []spool.Entry
+	for _, e := range wait {
+		f, ok := d.failed[entryKey(e)]
+		if ok {
+			failed[entryKey(e)] = f
+		}
+		if time.Since(f.at) >= f.pause {
+			out = append(out, e)
+		}
+	}
+	d.failed = failed
+	slices.SortStableFunc(out, func(a, b spool.Entry) int { return failed[entryKey(a)].at.Compare(failed[entryKey(b)].at) })
+	return out
+}
+
+// rest notes that e's plugins have failed now.
+func (d *debts) rest(e spool.Entry) {
+	pause := min(max(2*d.failed[entryKey(e)].pause, firstPause), lastPause)
+	d.failed[entryKey(e)] = failure{at: time.Now(), pause: pause}
+}
+
+func entryKey(e spool.Entry) [2]string { return [2]string{e.Request.ContainerID, e.Request.IfName} }
 
 // owe puts a call into the spool that no runtime will make.
 func (d *debts) owe(r cni.Request) error {
