@@ -607,3 +607,20 @@ func TestPluginsAreNotToldOfAnotherPodsNamespace(t *testing.T) {
 		})
 	}
 }
+
+// TestPluginsAreNotToldOfANamespaceThatNobodyOpened: a DEL that waited in the spool
+// is of a sandbox that has ended, and its path may be another's by now.
+func TestPluginsAreNotToldOfANamespaceThatNobodyOpened(t *testing.T) {
+	w := standard(t)
+	e := w.engine()
+	p := &paths{delegate: delegate{w}}
+	e.Delegate = p
+	r := request("older-than-tendril")
+	r.Netns = nil
+	if err := e.Redeem(context.Background(), r); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{""}, p.told); d != "" {
+		t.Error(d)
+	}
+}

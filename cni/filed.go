@@ -194,7 +194,10 @@ func (e *Engine) unknown(r Request, c Choice) (a Attachment, owed bool, err erro
 	if err != nil || !older(n) {
 		return a, false, err
 	}
-	w := Wanted{ContainerID: r.ContainerID, IfName: r.IfName, Netns: Netns{Path: r.NetnsPath}, CNIArgs: cniArgs(r), Pod: r.pod()}
+	w := Wanted{ContainerID: r.ContainerID, IfName: r.IfName, CNIArgs: cniArgs(r), Pod: r.pod()}
+	if r.Netns != nil { // else nobody knows what is at the path
+		w.Netns.Path = r.NetnsPath
+	}
 	a = w.attachment(n, r.IfName)
 	a.Network, a.Default, a.Kind = c.name(n), true, KindExec
 	if dir, ok := inFiles(n); ok {

@@ -37,6 +37,13 @@ func (e *Engine) attachOne(ctx context.Context, r Request, network netconf.Netwo
 	if at < 0 || r.Netns == nil {
 		return nil, refusal.New("attachment of one network", "CNI_CONTAINERID", r.ContainerID, "a sandbox that runs and whose default network Tendril has attached")
 	}
+	same, err := e.same(r.Netns, records[at].Attachment.Netns)
+	if err != nil {
+		return nil, err
+	}
+	if !same {
+		return nil, refusal.New("attachment of one network", "CNI_NETNS", r.NetnsPath, "the network namespace of container "+r.ContainerID+": "+records[at].Attachment.Netns.Path)
+	}
 	c := comparison{first: records[at], kept: slices.Delete(slices.Clone(records), at, at+1)}
 	el.Interface = r.IfName
 	for _, rec := range records {

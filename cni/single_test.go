@@ -48,6 +48,19 @@ func TestOneNetworkMoreBelongsToThePod(t *testing.T) {
 	}
 }
 
+// TestOneNetworkIntoAnotherPod: what is made in a namespace is found there at DEL.
+func TestOneNetworkIntoAnotherPod(t *testing.T) {
+	w := standard(t)
+	e := w.engine()
+	added(t, w, e)
+	w.inode = 43
+	r, n, el := one(t, "hot0")
+	var refused *refusal.Refusal
+	if _, err := e.AttachOne(context.Background(), r, n, el); !errors.As(err, &refused) || refused.Field != "CNI_NETNS" || w.links["c1/hot0"] != "" {
+		t.Errorf("error = %v, want a refusal of CNI_NETNS; there is\n%s", err, w)
+	}
+}
+
 func TestOneNetworkLess(t *testing.T) {
 	w := standard(t)
 	e := w.engine()
