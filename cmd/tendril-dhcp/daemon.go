@@ -224,8 +224,20 @@ func serve(pidfile, prefix, socket string, log *slog.Logger) error {
 	return err
 }
 
-// listen opens the socket; one that an earlier daemon left behind is replaced.
+// listenFD is the first descriptor that systemd hands over (sd_listen_fds(3)).
+const listenFD = 3
+
+// listen opens the socket, or takes the one that systemd listens on; one that an
+// earlier daemon left behind is replaced.
 func listen(socket string) (net.Listener, error) {
+	if os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) {
+		if n := os.Getenv("LISTEN_FDS"); n != "1" {
+			return nil, fmt.Errorf("listen on the socket of systemd: LISTEN_FDS is %q, want 1", n)
+		}
+		f := os.NewFile(listenFD, "socket of systemd")
+		ln, err := net.FileListener(f) // with a descriptor of its own
+		return ln, errors.Join(err, f.Close())
+	}
 	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
 		return nil, fmt.Errorf("make socket directory: %w", err)
 	}
