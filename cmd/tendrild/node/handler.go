@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/version"
 
 	"github.com/tendril-cni/tendril/cni"
@@ -69,12 +70,18 @@ func (h handler) command(ctx context.Context, command string, req cni.Request) (
 		Msg: fmt.Sprintf("CNI_COMMAND %q is not allowed; allowed: ADD, DEL, CHECK, STATUS, GC, VERSION", command)}
 }
 
-func (h handler) add(ctx context.Context, req cni.Request) ([]byte, error) {
+// attach has the engine serve an ADD.
+func (h handler) attach(ctx context.Context, req cni.Request) (*current.Result, error) {
 	if req.Netns == nil {
 		return nil, &types.Error{Code: types.ErrInvalidEnvironmentVariables,
 			Msg: fmt.Sprintf("CNI_NETNS %q is not allowed; allowed: the path of a network namespace that exists", req.NetnsPath)}
 	}
-	res, err := h.engine.Add(ctx, req)
+	return h.engine.Add(ctx, req)
+}
+
+// add is attach with the answer in the version that the runtime wants.
+func (h handler) add(ctx context.Context, req cni.Request) ([]byte, error) {
+	res, err := h.attach(ctx, req)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 
+	current "github.com/containernetworking/cni/pkg/types/100"
+
 	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/multussock"
 	"github.com/tendril-cni/tendril/cni/netconf"
@@ -21,6 +23,9 @@ func (d *daemon) serveMultus(ctx context.Context) error {
 	server := &multussock.Server{
 		Call: func(ctx context.Context, command string, r cni.Request) ([]byte, error) {
 			r.Run = d.upkeep.desk.Runner()
+			if command == "ADD" { // Multus' shim takes any result for one of 1.0.0 or later, and converts it
+				return encoded(h.attach(ctx, r))
+			}
 			out, err := h.command(ctx, command, r)
 			if command == "DEL" && err == nil {
 				d.deleted(r.ContainerID)
@@ -38,13 +43,17 @@ func (d *daemon) delegated(ctx context.Context, command string, r cni.Request, n
 	r.Run = d.upkeep.desk.Runner()
 	switch command {
 	case "ADD":
-		res, err := d.engine.AttachOne(ctx, r, network, el)
-		if err != nil {
-			return nil, err
-		}
-		return json.Marshal(res)
+		return encoded(d.engine.AttachOne(ctx, r, network, el))
 	case "DEL":
 		return nil, d.engine.DetachOne(ctx, r)
 	}
 	return nil, d.engine.CheckOne(ctx, r)
+}
+
+// encoded is a result as it is, in the newest version.
+func encoded(res *current.Result, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(res)
 }
