@@ -128,6 +128,9 @@ func (r *Reclaimer) vacate(ctx context.Context, b *v1alpha1.AddressBlock, still 
 			return nil
 		}
 	}
+	if len(b.Spec.Slots) > 0 {
+		return r.forget(ctx, b)
+	}
 	was, known := r.empty[b.Name]
 	if !known || was.version != b.ResourceVersion {
 		was = vacancy{b.ResourceVersion, now}
@@ -141,6 +144,17 @@ func (r *Reclaimer) vacate(ctx context.Context, b *v1alpha1.AddressBlock, still 
 		return nil
 	}
 	return err
+}
+
+// forget frees every slot of a block. Nobody may delete one that names an address: the
+// installation's policy.
+func (r *Reclaimer) forget(ctx context.Context, b *v1alpha1.AddressBlock) error {
+	b.Spec.Slots = nil
+	b.Spec.Seq++
+	if _, err := r.blocks.Write(ctx, b); err != nil && !apierrors.IsConflict(err) {
+		return err
+	}
+	return nil
 }
 
 func (r *Reclaimer) block(ctx context.Context, b *v1alpha1.AddressBlock, known verdicts) error {
