@@ -8,7 +8,8 @@
 // Invariants:
 //
 //  1. Only another MAC is a conflict: what the link itself sent, or a twin with
-//     the same MAC (ipvlan, a VF's representor), is none.
+//     the same MAC (ipvlan, a VF's representor), is none. Nor is a frame of a VLAN
+//     that the link carries: that is another network.
 //  2. Silence for the whole wait is the only proof of absence; a socket that
 //     fails is an error, never "no conflict".
 package probe

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -81,6 +82,9 @@ func listen(index int) (int, error) {
 		err = unix.SetsockoptPacketMreq(fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP,
 			&unix.PacketMreq{Ifindex: int32(index), Type: unix.PACKET_MR_ALLMULTI})
 	}
+	if err == nil {
+		err = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_AUXDATA, 1)
+	}
 	if err != nil {
 		return -1, errors.Join(err, unix.Close(fd))
 	}
@@ -98,16 +102,16 @@ func send(fd, index int, frame []byte) error {
 
 // hear tells of every claim to an address that it hears until the deadline.
 func hear(ctx context.Context, fd int, deadline time.Time, tell func(netip.Addr, MAC)) error {
-	buf := make([]byte, 2048)
+	buf, aux := make([]byte, 2048), make([]byte, 64)
 	for {
 		left := time.Until(deadline)
 		if left <= 0 || ctx.Err() != nil {
 			return ctx.Err()
 		}
-		n, _, err := unix.Recvfrom(fd, buf, 0)
+		n, m, _, _, err := unix.Recvmsg(fd, buf, aux, 0)
 		switch {
 		case err == nil:
-			if a, from, ok := Parse(buf[:n]); ok {
+			if a, from, ok := Parse(buf[:n]); ok && vlan(aux[:m]) == 0 {
 				tell(a, from)
 			}
 		case errors.Is(err, unix.EAGAIN):
@@ -119,4 +123,22 @@ func hear(ctx context.Context, fd int, deadline time.Time, tell func(netip.Addr,
 			return err
 		}
 	}
+}
+
+// vlan is the VLAN that a frame was tagged with, 0 for none: the kernel takes the tag
+// out of the frame before anybody sees it, and tells of it beside.
+func vlan(aux []byte) uint16 {
+	messages, err := unix.ParseSocketControlMessage(aux)
+	if err != nil {
+		return 0
+	}
+	for _, m := range messages {
+		if m.Header.Level != unix.SOL_PACKET || m.Header.Type != unix.PACKET_AUXDATA || len(m.Data) < 20 {
+			continue
+		}
+		if status := binary.NativeEndian.Uint32(m.Data); status&unix.TP_STATUS_VLAN_VALID != 0 {
+			return binary.NativeEndian.Uint16(m.Data[16:]) & 0xfff
+		}
+	}
+	return 0
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -52,6 +53,56 @@ func TestATwinWithTheSameMACIsNoConflict(t *testing.T) {
 	if err != nil || got != nil {
 		t.Errorf("got %v, %v", got, err)
 	}
+}
+
+// TestOtherVLANsAreOtherNetworks: a trunk carries the same private ranges many times.
+// Who has the address in another VLAN is in nobody's way; a frame of VLAN 0 has a
+// priority, and no VLAN.
+func TestOtherVLANsAreOtherNetworks(t *testing.T) {
+	for vlan, conflicts := range map[uint16]int{100: 0, 0: 1} {
+		near, far := netnstest.Veth(t)
+		a := addr("10.9.5.1")
+		stop := announce(t, far.Attrs().Index, tagged(probe.Frame(probe.MAC(far.Attrs().HardwareAddr), a), vlan))
+		got, err := probe.Conflicts(context.Background(), near.Attrs().Index, probe.MAC(near.Attrs().HardwareAddr), a)
+		stop()
+		if err != nil || len(got) != conflicts {
+			t.Errorf("VLAN %d: %v, %v, want %d conflicts", vlan, got, err, conflicts)
+		}
+	}
+}
+
+// tagged is a frame with a tag of IEEE 802.1Q.
+func tagged(frame []byte, vlan uint16) []byte {
+	out := append([]byte{}, frame[:12]...)
+	out = append(out, 0x81, 0, 0x60|byte(vlan>>8), byte(vlan))
+	return append(out, frame[12:]...)
+}
+
+// announce sends a frame on a link again and again until stop.
+func announce(t *testing.T, index int, frame []byte) (stop func()) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		defer unix.Close(fd)
+		for tick := time.NewTicker(5 * time.Millisecond); ; {
+			if err := unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: index}); err != nil {
+				t.Error(err)
+				return
+			}
+			select {
+			case <-tick.C:
+			case <-quit:
+				tick.Stop()
+				return
+			}
+		}
+	}()
+	return func() { close(quit); <-done }
 }
 
 func TestALinkThatIsGoneIsAnError(t *testing.T) {
