@@ -124,7 +124,9 @@ func (l *Ledger) Holding(space string, c Cell) Holding {
 func (l *Ledger) setHolding(space string, c Cell, h Holding) {
 	cells := l.Cells(space)
 	at, known := slices.BinarySearchFunc(cells, c, func(a, b Cell) int { return a.id.compare(b.id) })
-	if h.Owned == 0 && !h.Pending {
+	// Of a cell in which an attachment holds what the node lost the record stays: who
+	// keeps the cells goes by it.
+	if h.Owned == 0 && !h.Pending && l.held(space, c) == 0 {
 		l.drop(cellKey(space, c))
 		if known {
 			l.setCells(space, slices.Delete(cells, at, at+1))
@@ -135,6 +137,22 @@ func (l *Ledger) setHolding(space string, c Cell, h Holding) {
 	if !known {
 		l.setCells(space, slices.Insert(cells, at, c))
 	}
+}
+
+// Strays returns the slots of a cell that attachments hold although they are not the
+// node's: it lost them, and has to ask again whether it can have them back.
+func (l *Ledger) Strays(space string, c Cell) Mask {
+	return l.held(space, c) &^ l.Holding(space, c).Owned
+}
+
+// held are the slots of a cell that attachments hold, whoever has them.
+func (l *Ledger) held(space string, c Cell) (m Mask) {
+	for i := range CellSize {
+		if l.store.Get(slotKey(space, c.Addr(i))) != nil {
+			m |= 1 << i
+		}
+	}
+	return m
 }
 
 // Available returns the slots of a set that an attachment could have now, in all

@@ -24,6 +24,9 @@ type faults struct {
 	rate atomic.Int64
 	// cut is a partition: nothing gets through.
 	cut atomic.Bool
+	// readOnly is a server that has no room for writes; refused counts them.
+	readOnly atomic.Bool
+	refused  atomic.Int64
 	// weak takes the condition out of every update: what the proofs must notice.
 	weak atomic.Bool
 	// late counts calls that are held up, and go on although nobody may wait for
@@ -58,6 +61,10 @@ func (l *link) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if l.cut.Load() {
 		return nil, errCut
+	}
+	if l.readOnly.Load() && r.Method != http.MethodGet {
+		l.refused.Add(1)
+		return status(r, http.StatusTooManyRequests, "TooManyRequests"), nil
 	}
 	if rand.Int64N(100) >= l.rate.Load() {
 		return l.send(r.Context(), r, body)

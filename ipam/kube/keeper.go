@@ -233,9 +233,13 @@ func (k *keeper) answer(ctx context.Context, p place, h ipam.Holding, now time.T
 	if b == nil {
 		b = v1alpha1.New(p.space, p.cell)
 	}
-	if mine, _ := b.Of(k.node.Name, k.node.nodeUID()); h.Owned&^mine != 0 {
+	var strays ipam.Mask
+	if err := k.node.view(func(l *ipam.Ledger) { strays = l.Strays(p.space, p.cell) }); err != nil {
+		return err
+	}
+	if mine, _ := b.Of(k.node.Name, k.node.nodeUID()); h.Owned&^mine != 0 || strays&^others(b) != 0 {
 		// The cache may only be behind; if not, the slots were reclaimed or are
-		// under an earlier uid.
+		// under an earlier uid, or what was reclaimed can be taken back.
 		return k.node.change(ctx, p, brief, func(*v1alpha1.AddressBlock) (edit, error) { return edit{}, nil })
 	}
 	var give ipam.Mask
@@ -259,6 +263,16 @@ func (k *keeper) answer(ctx context.Context, p place, h ipam.Holding, now time.T
 		return k.node.tell(ctx, p, now)
 	}
 	return nil
+}
+
+// others are the slots of b that somebody has; those in quarantine are nobody's.
+func others(b *v1alpha1.AddressBlock) (m ipam.Mask) {
+	for _, s := range b.Spec.Slots {
+		if s.Until == nil {
+			m |= 1 << s.Slot
+		}
+	}
+	return m
 }
 
 // tell writes the holders of slots in use that others ask for.

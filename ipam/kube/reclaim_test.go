@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/tendril-cni/tendril/ipam/reclaim"
+	"github.com/tendril-cni/tendril/ipam/v1alpha1"
 )
 
 // withNode makes the Node object of a box, and its reclaimer.
@@ -95,5 +96,45 @@ func TestInvariant5ANodeThatLivesTakesBackWhatItUses(t *testing.T) {
 	other := newBox(t, server.Config(t), "other-"+space).start(t)
 	if got := other.mustAdd(t, c, 2); got == want {
 		t.Errorf("another pod has %s too", fmt.Sprint(got))
+	}
+}
+
+// TestInvariant5WhatWasReclaimedIsTakenBackLater: the node learns that an address which
+// a pod of it has was reclaimed, and cannot say so at that moment: the API server
+// refuses writes, or the daemon is killed. It says so later.
+func TestInvariant5WhatWasReclaimedIsTakenBackLater(t *testing.T) {
+	for name, killed := range map[string]bool{"refused": false, "refused, then killed": true} {
+		t.Run(name, func(t *testing.T) {
+			space := newSpace()
+			a := newBox(t, server.Config(t), "slow-"+space).start(t)
+			a.mustAdd(t, shared(t, space, `"range":"10.0.0.0/30"`), 1)
+			a.net.readOnly.Store(true)
+			b, err := newClient(t).Get(t.Context(), "10-0-0-0."+space, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			until := metav1.NewTime(time.Now().Add(time.Minute))
+			b.Set(v1alpha1.Slot{Slot: 1, Until: &until, Suspect: true, Reason: "its node was gone"})
+			if _, err := newClient(t).Write(t.Context(), b); err != nil {
+				t.Fatal(err)
+			}
+			// As often as one change of a block is tried.
+			eventually(t, 20*time.Second, "the node knows, and gave up", func() bool { return a.net.refused.Load() >= 3 })
+			if killed {
+				a.kill()
+				a.start(t)
+			}
+			a.net.readOnly.Store(false)
+			eventually(t, 15*time.Second, "the slot is the node's again", func() bool {
+				b, err := newClient(t).Get(t.Context(), "10-0-0-0."+space, false)
+				if err != nil || b == nil {
+					t.Fatal(b, err)
+				}
+				mine, _ := b.Of(a.name, a.uid)
+				return mine == 0b10
+			})
+			a.mustDel(t, 1)
+			eventually(t, 15*time.Second, "the slot is free", func() bool { return entries(t, space) == 0 })
+		})
 	}
 }
