@@ -147,12 +147,22 @@ func TestOrdinalOfAStatefulSetKeepsItsAddress(t *testing.T) {
 }
 
 func TestSlotsOfAClaimThatIsGoneAreReclaimed(t *testing.T) {
+	reclaimClaim(t, newSpace())
+}
+
+// TestSlotsOfAClaimWithALongNameAreReclaimed: the reason has room for 256 characters.
+func TestSlotsOfAClaimWithALongNameAreReclaimed(t *testing.T) {
+	reclaimClaim(t, strings.Repeat("long-", 50)+"x")
+}
+
+func reclaimClaim(t *testing.T, name string) {
+	t.Helper()
 	space := newSpace()
 	c := shared(t, space, `"range":"10.0.0.0/30"`)
-	makeIPAMClaim(t, space)
+	makeIPAMClaim(t, name)
 	a := newBox(t, server.Config(t), "a").start(t)
 	o := pod(1)
-	o.Claim = "default/" + space
+	o.Claim = "default/" + name
 	if _, err := a.add(t.Context(), c, o); err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +183,7 @@ func TestSlotsOfAClaimThatIsGoneAreReclaimed(t *testing.T) {
 	if got := entries(t, space); got != 1 {
 		t.Fatalf("%d slots while the claim is there", got)
 	}
-	if err := ipamClaims(t).Delete(t.Context(), space, metav1.DeleteOptions{}); err != nil {
+	if err := ipamClaims(t).Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Once(t.Context()); err != nil {

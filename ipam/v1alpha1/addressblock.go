@@ -148,10 +148,16 @@ func (b *AddressBlock) At(slot int) *Slot {
 	return nil
 }
 
+// reasonMax is what the definition allows for a Reason, in characters.
+const reasonMax = 256
+
 // Set makes s the entry of its slot, with the next sequence number.
 func (b *AddressBlock) Set(s Slot) {
 	b.Spec.Seq++
 	s.Seq = b.Spec.Seq
+	if len(s.Reason) > reasonMax {
+		s.Reason = s.Reason[:reasonMax-3] + "..." // names alone can be longer
+	}
 	b.Free(1 << s.Slot)
 	at := 0
 	for at < len(b.Spec.Slots) && b.Spec.Slots[at].Slot < s.Slot {
