@@ -115,8 +115,8 @@ func (b *Blocks) Delete(ctx context.Context, block *v1alpha1.AddressBlock) error
 // controllers and people; nodes do without.
 func (b *Blocks) List(ctx context.Context, each func(*v1alpha1.AddressBlock) error) error {
 	for next := ""; ; {
-		data, err := b.client.Get().Resource(v1alpha1.Resource).
-			Param("limit", "500").Param("continue", next).Do(ctx).Raw()
+		data, err := answer(b.client.Get().Resource(v1alpha1.Resource).
+			Param("limit", "500").Param("continue", next).Do(ctx))
 		if err != nil {
 			return fmt.Errorf("list address blocks: %w", err)
 		}
@@ -135,8 +135,18 @@ func (b *Blocks) List(ctx context.Context, each func(*v1alpha1.AddressBlock) err
 	}
 }
 
-func decode(r rest.Result) (*v1alpha1.AddressBlock, error) {
+// answer is what the API server said. Of a refusal Raw knows the code alone; why is in
+// the body, which Error reads.
+func answer(r rest.Result) ([]byte, error) {
 	data, err := r.Raw()
+	if err != nil {
+		return nil, r.Error()
+	}
+	return data, nil
+}
+
+func decode(r rest.Result) (*v1alpha1.AddressBlock, error) {
+	data, err := answer(r)
 	if err != nil {
 		return nil, err
 	}

@@ -102,7 +102,7 @@ type Ordinal struct{ Namespace, Name, UID, Pod string }
 
 // Ordinals lists the claims that Tendril made. It is for the controller.
 func (c *IPAMClaims) Ordinals(ctx context.Context) ([]Ordinal, error) {
-	data, err := c.client.Get().Resource("ipamclaims").Param("labelSelector", managedLabel+"=tendril").Do(ctx).Raw()
+	data, err := answer(c.client.Get().Resource("ipamclaims").Param("labelSelector", managedLabel+"=tendril").Do(ctx))
 	if err != nil {
 		return nil, fmt.Errorf("list IPAMClaims: %w", err)
 	}
@@ -129,7 +129,7 @@ func (c *IPAMClaims) Delete(ctx context.Context, o Ordinal) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.client.Delete().Namespace(o.Namespace).Resource("ipamclaims").Name(o.Name).Body(options).Do(ctx).Raw()
+	err = c.client.Delete().Namespace(o.Namespace).Resource("ipamclaims").Name(o.Name).Body(options).Do(ctx).Error()
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("delete IPAMClaim %s/%s: %w", o.Namespace, o.Name, err)
 	}
@@ -152,7 +152,7 @@ func (c *IPAMClaims) writeStatus(ctx context.Context, claim *ipamClaim) (*ipamCl
 func (c *IPAMClaims) do(ctx context.Context, r *rest.Request) (*ipamClaim, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.calls)
 	defer cancel()
-	data, err := r.Resource("ipamclaims").MaxRetries(0).Do(ctx).Raw()
+	data, err := answer(r.Resource("ipamclaims").MaxRetries(0).Do(ctx))
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/client-go/rest"
+
 	"github.com/tendril-cni/tendril/cni/refusal"
 	"github.com/tendril-cni/tendril/ipam"
 )
@@ -223,5 +225,33 @@ func TestAskedAddressNamesItsHolder(t *testing.T) {
 	var r *refusal.Refusal
 	if !errors.As(err, &r) || !strings.Contains(r.Allowed, "held by pod blue/p1 on node a") {
 		t.Errorf("in use: %v", err)
+	}
+}
+
+// TestWhatTheAPIServerRefusesIsSaidInItsWords: whoever reads the pod's event has to
+// mend it.
+func TestWhatTheAPIServerRefusesIsSaidInItsWords(t *testing.T) {
+	space := newSpace()
+	o := pod(1)
+	o.Claim = "default/" + space
+	makeIPAMClaim(t, space)
+	for name, tt := range map[string]struct {
+		owner ipam.Owner
+		want  []string
+	}{
+		"block": {pod(2), []string{`User "stranger" cannot`, `resource "addressblocks"`}},
+		"claim": {o, []string{`User "stranger" cannot get resource "ipamclaims"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := rest.CopyConfig(server.Config(t))
+			config.Impersonate.UserName = "stranger"
+			a := newBox(t, config, "a").start(t)
+			_, err := a.add(t.Context(), shared(t, space, roomy), tt.owner)
+			for _, part := range tt.want {
+				if err == nil || !strings.Contains(err.Error(), part) {
+					t.Errorf("%v does not say %s", err, part)
+				}
+			}
+		})
 	}
 }

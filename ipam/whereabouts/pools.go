@@ -22,7 +22,7 @@ func Find(ctx context.Context, config *rest.Config) (namespace string, found boo
 	if err != nil {
 		return "", false, err
 	}
-	data, err := r.client.Get().Resource("ippools").Param("limit", "1").Do(ctx).Raw()
+	data, err := answer(r.client.Get().Resource("ippools").Param("limit", "1").Do(ctx))
 	if apierrors.IsNotFound(err) {
 		return "", false, nil
 	}
@@ -85,8 +85,8 @@ func index(pools []Pool) map[spaced]bool {
 func (r *Reservations) Pools(ctx context.Context) ([]Pool, error) {
 	var out []Pool
 	for next := ""; ; {
-		data, err := r.client.Get().Namespace(r.namespace).Resource("ippools").
-			Param("limit", "100").Param("continue", next).Do(ctx).Raw()
+		data, err := answer(r.client.Get().Namespace(r.namespace).Resource("ippools").
+			Param("limit", "100").Param("continue", next).Do(ctx))
 		if err != nil {
 			return nil, fmt.Errorf("list IPPools of whereabouts: %w", err)
 		}

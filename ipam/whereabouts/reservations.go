@@ -111,7 +111,7 @@ func (r *Reservations) Give(ctx context.Context, space string, a netip.Addr) err
 
 // owner is the podref of a reservation, empty when there is none.
 func (r *Reservations) owner(ctx context.Context, name string) (string, error) {
-	data, err := r.client.Get().Namespace(r.namespace).Resource(reservationResource).Name(name).Do(ctx).Raw()
+	data, err := answer(r.client.Get().Namespace(r.namespace).Resource(reservationResource).Name(name).Do(ctx))
 	if apierrors.IsNotFound(err) {
 		return "", nil
 	}
@@ -127,4 +127,14 @@ func (r *Reservations) owner(ctx context.Context, name string) (string, error) {
 		return "", fmt.Errorf("decode reservation %s of whereabouts: %w", name, err)
 	}
 	return out.Spec.PodRef, nil
+}
+
+// answer is what the API server said; why it refused is in the body, which Raw does not
+// read.
+func answer(r rest.Result) ([]byte, error) {
+	data, err := r.Raw()
+	if err != nil {
+		return nil, r.Error()
+	}
+	return data, nil
 }
