@@ -248,3 +248,39 @@ func TestOneReplicaReclaimsWithTheRightsOfTheManifest(t *testing.T) {
 	}
 	w.eventually("the second replica's work", func() error { return w.quarantined("10.0.0.128") })
 }
+
+// TestRangesAreNotCountedOnTopOfThemselves: in a round in which the definitions cannot
+// be read the metrics stay what they were.
+func TestRangesAreNotCountedOnTopOfThemselves(t *testing.T) {
+	w := newWorld(t)
+	if err := w.api.Apply(t.Context(), `{"apiVersion":"k8s.cni.cncf.io/v1","kind":"NetworkAttachmentDefinition","metadata":{"name":"red","namespace":"default"},
+		"spec":{"config":"{\"type\":\"macvlan\",\"ipam\":{\"type\":\"whereabouts\",\"range\":\"10.0.0.0/26\",\"network_name\":\"s\"}}"}}`); err != nil {
+		t.Fatal(err)
+	}
+	w.own("lives", "10.0.0.0", 3)
+	ranges, _ := w.replica("first")
+	const nodes = "tendril_range_addresses default/red 0 10.0.0.1-10.0.0.62 nodes"
+	w.eventually("metrics of the range", func() error {
+		if got := metrics(t, ranges); got[nodes] != 1 {
+			return fmt.Errorf("%v", got)
+		}
+		return nil
+	})
+	if out, err := w.api.Kubectl(t.Context(), "delete", "crd", "network-attachment-definitions.k8s.cni.cncf.io"); err != nil {
+		t.Fatal(out, err)
+	}
+	// A round that does this has not seen the definitions.
+	w.own("gone", "10.0.0.128", 5)
+	if err := w.client.CoreV1().Nodes().Delete(t.Context(), "gone", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("two more rounds", func() error { return w.quarantined("10.0.0.128") })
+	w.own("gone-too", "10.0.0.192", 5)
+	if err := w.client.CoreV1().Nodes().Delete(t.Context(), "gone-too", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("two more rounds", func() error { return w.quarantined("10.0.0.192") })
+	if got := metrics(t, ranges)[nodes]; got != 1 {
+		t.Errorf("%v addresses are with nodes, want 1", got)
+	}
+}

@@ -26,7 +26,7 @@ var definitionsResource = schema.GroupVersionResource{Group: "k8s.cni.cncf.io", 
 // round. It is a prometheus.Collector; on a replica that is not at work it has
 // nothing to tell. Use NewRanges.
 type Ranges struct {
-	tally  *forecast.Tally // of the round under way
+	tally  *forecast.Tally // of the round under way, nil where its definitions are not known
 	trends map[string]*forecast.Trend
 
 	mu   sync.Mutex // guards last
@@ -66,6 +66,7 @@ func (r *Ranges) set(last []measured) {
 
 // read reads the definitions for the round that follows.
 func (r *Ranges) read(ctx context.Context, client dynamic.Interface) error {
+	r.tally = nil // without definitions nothing is counted, least of all on top of the last round
 	var ranges []forecast.Range
 	for next := ""; ; {
 		page, err := client.Resource(definitionsResource).List(ctx, metav1.ListOptions{Limit: 500, Continue: next})
