@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -55,7 +54,9 @@ type addresses struct {
 	// alongside looks for another allocator of the same addresses.
 	alongside func(context.Context) error
 
-	mu sync.Mutex // guards ready, and makes one call at a time prepare
+	// turn has room for one: who prepares, and may read and write ready. It can be
+	// waited for with a deadline.
+	turn chan struct{}
 	// ready says that the uid of the Node object is known, and who else hands out
 	// addresses.
 	ready bool
@@ -70,7 +71,7 @@ func (d *daemon) newAddresses() (*addresses, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make client for the Node object: %w", err)
 	}
-	a := &addresses{name: d.NodeName, alongside: d.besideWhereabouts, self: client.Resource(corev1.SchemeGroupVersion.WithResource("nodes"))}
+	a := &addresses{name: d.NodeName, turn: make(chan struct{}, 1), alongside: d.besideWhereabouts, self: client.Resource(corev1.SchemeGroupVersion.WithResource("nodes"))}
 	a.Node, err = ipamkube.New(d.rest, ipamkube.Options{Name: d.NodeName, Journal: ledger{d.journal}, Log: d.Log, Lost: d.addressLost})
 	return a, err
 }
@@ -86,15 +87,21 @@ func (a *addresses) Claim(ctx context.Context, need *ipam.NeedSlots) error {
 
 // prepare finds out, once, what has to be known before the first claim.
 func (a *addresses) prepare(ctx context.Context) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	select {
+	case a.turn <- struct{}{}:
+		defer func() { <-a.turn }()
+	case <-ctx.Done():
+		return fmt.Errorf("look after addresses: %w", ctx.Err())
+	}
 	if a.ready {
 		return nil
 	}
 	if err := a.identify(ctx); err != nil {
 		return err
 	}
-	if err := a.alongside(ctx); err != nil {
+	look, cancel := context.WithTimeout(ctx, identifyTime)
+	defer cancel()
+	if err := a.alongside(look); err != nil {
 		return err
 	}
 	a.ready = true
