@@ -20,6 +20,11 @@ const CopyDelay = 100 * time.Millisecond
 // that is being replaced ends within it.
 const lockWait = 5 * time.Second
 
+// mapSize is how much of the file is mapped from the beginning, in bytes, there or not.
+// To map more, bbolt waits until nobody reads; the copier reads as long as its disk
+// takes to write, and calls would wait with it. It costs address space alone.
+const mapSize = 256 << 20
+
 // Options say where a journal lives.
 type Options struct {
 	// Path of the journal, on a file system that lives as long as the boot.
@@ -41,27 +46,13 @@ type Journal struct {
 }
 
 // Open opens the journal at o.Path, or makes it: from the copy if there is one
-// (a reboot, or a journal that cannot be read), else empty. A journal that
-// cannot be read is set aside beside its old place, never deleted.
+// (a reboot, or a journal that cannot be read), else empty. What cannot be read, be it
+// the journal or the copy, is set aside beside its old place, never deleted.
 func Open(o Options) (*Journal, error) {
 	if err := os.MkdirAll(filepath.Dir(o.Path), 0o700); err != nil {
 		return nil, fmt.Errorf("make journal directory: %w", err)
 	}
-	var db *bolt.DB
-	var restored bool
-	err := whole(o.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		restored, err = restore(o)
-		if err != nil {
-			return nil, err
-		}
-	}
-	if err == nil {
-		db, err = openChecked(o.Path)
-	}
-	if err != nil && !errors.Is(err, bolterrors.ErrTimeout) {
-		db, restored, err = replaceUnreadable(o, err)
-	}
+	db, restored, err := openOrReplace(o)
 	if err != nil {
 		return nil, fmt.Errorf("open journal %s: %w", o.Path, err)
 	}
@@ -73,6 +64,57 @@ func Open(o Options) (*Journal, error) {
 		j.copier = startCopier(db, o.CopyPath, o.Log)
 	}
 	return j, nil
+}
+
+// openOrReplace opens the journal, or what takes its place.
+func openOrReplace(o Options) (db *bolt.DB, restored bool, err error) {
+	db, err = openWhole(o.Path)
+	if unreadable(err) {
+		if err = setAside(o, o.Path, "journal cannot be read and was set aside; its copy on disk takes its place", err); err != nil {
+			return nil, false, err
+		}
+		return fromCopy(o)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return fromCopy(o)
+	}
+	return db, false, err
+}
+
+// fromCopy opens a journal in the place of one that is not there.
+func fromCopy(o Options) (db *bolt.DB, restored bool, err error) {
+	if restored, err = restore(o); err != nil {
+		return nil, false, err
+	}
+	if restored {
+		db, err = openWhole(o.Path)
+		if !unreadable(err) {
+			return db, true, err
+		}
+		// A node without a memory works; one that does not start helps nobody.
+		err = setAside(o, o.CopyPath, "copy of the journal cannot be read and was set aside; the journal starts empty", err)
+		if err = errors.Join(err, os.Remove(o.Path)); err != nil {
+			return nil, false, err
+		}
+	}
+	db, err = openChecked(o.Path)
+	return db, false, err
+}
+
+// unreadable says of an error of openWhole that the file is there, nobody else has it
+// and it is no journal.
+func unreadable(err error) bool {
+	return err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, bolterrors.ErrTimeout)
+}
+
+// setAside renames a file that is unreadable because of cause, and says so.
+func setAside(o Options, path, what string, cause error) error {
+	aside := path + ".unreadable-" + time.Now().UTC().Format("20060102T150405")
+	if err := os.Rename(path, aside); err != nil {
+		return errors.Join(cause, err)
+	}
+	o.Log.Error(what, "journal", path, "aside", aside, "error", cause)
+	return nil
 }
 
 // Restored says that the journal is a copy: what was written in the last moments
@@ -135,7 +177,15 @@ func (j *Journal) at(point string) {
 	}
 }
 
-// openChecked opens the file and walks it, so that a torn or truncated file is
+// openWhole is openChecked for a file that has to be there.
+func openWhole(path string) (*bolt.DB, error) {
+	if err := whole(path); err != nil {
+		return nil, err
+	}
+	return openChecked(path)
+}
+
+// openChecked opens the file, or makes it, and walks it, so that a torn or truncated file is
 // found now and not in the middle of an ADD.
 func openChecked(path string) (db *bolt.DB, err error) {
 	// bbolt maps the file: reading a truncated one can fault rather than fail.
@@ -148,7 +198,7 @@ func openChecked(path string) (db *bolt.DB, err error) {
 		Timeout: lockWait,
 		// tmpfs: a sync costs time and buys nothing.
 		NoSync: true, NoGrowSync: true, NoFreelistSync: true,
-		FreelistType: bolt.FreelistMapType,
+		FreelistType: bolt.FreelistMapType, InitialMmapSize: mapSize,
 	})
 	if err != nil {
 		return nil, err
@@ -163,17 +213,4 @@ func openChecked(path string) (db *bolt.DB, err error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
-}
-
-func replaceUnreadable(o Options, cause error) (db *bolt.DB, restored bool, err error) {
-	aside := o.Path + ".unreadable-" + time.Now().UTC().Format("20060102T150405")
-	if err := os.Rename(o.Path, aside); err != nil {
-		return nil, false, errors.Join(cause, err)
-	}
-	o.Log.Error("journal cannot be read and was set aside; its copy on disk takes its place", "journal", o.Path, "aside", aside, "error", cause)
-	if restored, err = restore(o); err != nil {
-		return nil, false, errors.Join(cause, err)
-	}
-	db, err = openChecked(o.Path)
-	return db, restored, err
 }

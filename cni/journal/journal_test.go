@@ -2,6 +2,7 @@ package journal_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -189,6 +190,79 @@ func TestUnreadableJournalIsSetAsideAndReplaced(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUnreadableCopyKeepsNoNodeFromStarting: after a reboot the copy is all there is.
+func TestUnreadableCopyKeepsNoNodeFromStarting(t *testing.T) {
+	for name, damage := range map[string]func(path string) error{
+		"garbage":   func(p string) error { return os.WriteFile(p, []byte("not a journal"), 0o600) },
+		"truncated": func(p string) error { return os.Truncate(p, 40000) },
+		"cut short": func(p string) error { return os.Truncate(p, 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			o := journal.Options{Path: filepath.Join(dir, "run", "journal.db"), CopyPath: filepath.Join(dir, "state", "journal.db")}
+			j := open(t, o)
+			for i := range 100 {
+				put(t, j, fmt.Sprint(i), "eth0", strings.Repeat("x", 1000))
+			}
+			j.Close()
+			if err := os.RemoveAll(filepath.Dir(o.Path)); err != nil {
+				t.Fatal(err)
+			}
+			if err := damage(o.CopyPath); err != nil {
+				t.Fatal(err)
+			}
+			j = open(t, o)
+			if got := all(t, j); len(got) != 0 || j.Restored() {
+				t.Errorf("restored %v: %v", j.Restored(), got)
+			}
+			put(t, j, "a", "eth0", "1")
+			j.Close()
+			if aside, _ := filepath.Glob(o.CopyPath + ".unreadable-*"); len(aside) != 1 {
+				t.Errorf("the damaged copy was not kept: %v", aside)
+			}
+			if d := cmp.Diff([]string{"a/eth0=1"}, all(t, open(t, journal.Options{Path: o.CopyPath}))); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+// TestUpdatesGoOnWhileTheDiskDoesNot: the disk takes the beginning of a copy and no
+// more, and the journal grows meanwhile.
+func TestUpdatesGoOnWhileTheDiskDoesNot(t *testing.T) {
+	dir := t.TempDir()
+	o := journal.Options{Path: filepath.Join(dir, "run", "journal.db"), CopyPath: filepath.Join(dir, "journal.db")}
+	disk := o.CopyPath + ".new" // a pipe that somebody reads at last
+	if err := syscall.Mkfifo(disk, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	j := open(t, o)
+	put(t, j, "first", "eth0", strings.Repeat("x", 200_000)) // more than a pipe has room for
+	pipe, err := os.Open(disk)                               // the copier has opened it, too
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pipe.Close()
+	if _, err := io.ReadFull(pipe, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 200 {
+			put(t, j, fmt.Sprint(i), "eth0", strings.Repeat("y", 5000))
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Error("calls wait for the disk")
+	}
+	go func() { _, _ = io.Copy(io.Discard, pipe) }() // ends with the copier's end of it
+	<-done
+	j.Close()
 }
 
 func TestBootIsRemembered(t *testing.T) {

@@ -151,13 +151,19 @@ func (b *AddressBlock) At(slot int) *Slot {
 // reasonMax is what the definition allows for a Reason, in characters.
 const reasonMax = 256
 
+// clip cuts a reason to what there is room for: names alone can be longer.
+func clip(text string) string {
+	if len(text) <= reasonMax {
+		return text
+	}
+	return text[:reasonMax-3] + "..."
+}
+
 // Set makes s the entry of its slot, with the next sequence number.
 func (b *AddressBlock) Set(s Slot) {
 	b.Spec.Seq++
 	s.Seq = b.Spec.Seq
-	if len(s.Reason) > reasonMax {
-		s.Reason = s.Reason[:reasonMax-3] + "..." // names alone can be longer
-	}
+	s.Reason = clip(s.Reason)
 	b.Free(1 << s.Slot)
 	at := 0
 	for at < len(b.Spec.Slots) && b.Spec.Slots[at].Slot < s.Slot {
