@@ -15,10 +15,12 @@ import (
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
+	"k8s.io/klog/v2"
 
 	"github.com/tendril-cni/tendril/cmd/apicalls"
 	"github.com/tendril-cni/tendril/cmd/tendril-controller/addresses"
 	"github.com/tendril-cni/tendril/cmd/tendril-controller/admission"
+	"github.com/tendril-cni/tendril/cni/refusal"
 	"github.com/tendril-cni/tendril/webhook/validate"
 )
 
@@ -31,6 +33,7 @@ func main() {
 		return
 	}
 	cfg.Log = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	klog.SetSlogLogger(cfg.Log) // what libraries say has the same form
 	cfg.Version = version
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -75,7 +78,26 @@ func flags() (cfg admission.Config, level slog.Level, done bool) {
 		fmt.Println("tendril-controller", version)
 		return cfg, level, true
 	}
+	if err := whole(fs, cfg); err != nil {
+		fmt.Fprintln(fs.Output(), err)
+		os.Exit(2) // as a flag that there is not
+	}
 	return cfg, level, false
+}
+
+// whole refuses a command line of which a part would be passed over: what stands
+// behind the first word that is no flag, and half a pair of files.
+func whole(fs *flag.FlagSet, cfg admission.Config) error {
+	const object = "command line"
+	switch {
+	case fs.NArg() > 0:
+		return refusal.New(object, "argument", fs.Arg(0), "none: flags alone; a switch has its value behind =, as in --strict=true")
+	case cfg.CertFile == "" && cfg.KeyFile != "":
+		return refusal.New(object, "--tls-cert-file", "", "the certificate that --tls-private-key-file "+cfg.KeyFile+" belongs to")
+	case cfg.CertFile != "" && cfg.KeyFile == "":
+		return refusal.New(object, "--tls-private-key-file", "", "the key of --tls-cert-file "+cfg.CertFile)
+	}
+	return nil
 }
 
 func serving(fs *flag.FlagSet, cfg *admission.Config) {

@@ -14,9 +14,12 @@ import (
 	"strings"
 	"syscall"
 
+	"k8s.io/klog/v2"
+
 	"github.com/tendril-cni/tendril/cmd/tendrild/install"
 	"github.com/tendril-cni/tendril/cmd/tendrild/node"
 	"github.com/tendril-cni/tendril/cni/flight"
+	"github.com/tendril-cni/tendril/cni/refusal"
 )
 
 // version is set by the linker.
@@ -33,6 +36,7 @@ func main() {
 		debug.SetGCPercent(40)
 	}
 	cfg.Log = slog.New(flight.Handler(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
+	klog.SetSlogLogger(cfg.Log) // what libraries say has the same form
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	run := node.Run
@@ -103,6 +107,9 @@ func flags() (cfg node.Config, level slog.Level, done bool) {
 	_ = fs.Parse(os.Args[1:]) // ExitOnError
 	if *show {
 		fmt.Println("tendrild", version)
+	} else if fs.NArg() > 0 {
+		fmt.Fprintln(fs.Output(), refusal.New("command line", "argument", fs.Arg(0), "none: flags alone; a switch has its value behind =, as in --use-cdi=true"))
+		os.Exit(2) // as a flag that there is not: those behind the word would not be read
 	}
 	cfg.HostLocalDirs = strings.FieldsFunc(*hostLocal, func(r rune) bool { return r == ',' })
 	cfg.Shim, cfg.Version = shimBeside(), version
