@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/Mellanox/sriovnet v1.1.0
+	github.com/agnivade/levenshtein v1.2.1
 	github.com/containernetworking/cni v1.3.1
 	github.com/fsnotify/fsnotify v1.9.0
 	github.com/google/go-cmp v0.7.0

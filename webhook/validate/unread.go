@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/agnivade/levenshtein"
+
 	"github.com/tendril-cni/tendril/cni/netconf"
 	"github.com/tendril-cni/tendril/ipam"
 )
@@ -61,7 +63,7 @@ func (l *list) idle(path string, p netconf.Plugin, raw json.RawMessage, kind str
 func instead(key string, known []string, who string) string {
 	best, least := "", 3
 	for _, k := range known {
-		if d := distance(strings.ToLower(key), strings.ToLower(k)); d < least && d < len(k) {
+		if d := levenshtein.ComputeDistance(strings.ToLower(key), strings.ToLower(k)); d < least && d < len(k) {
 			best, least = k, d
 		}
 	}
@@ -69,32 +71,6 @@ func instead(key string, known []string, who string) string {
 		return fmt.Sprintf("absent: %s has no such field", who)
 	}
 	return fmt.Sprintf("%s, if that is what is meant: %s has no such field", best, who)
-}
-
-// distance is the number of letters to put in, take out or change that makes one
-// word of the other (Levenshtein's), where two that stand the wrong way round next
-// to each other count as one.
-func distance(a, b string) int {
-	before, row := []int(nil), make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		next := make([]int, len(b)+1)
-		next[0] = i + 1
-		for j := range len(b) {
-			change := 1
-			if a[i] == b[j] {
-				change = 0
-			}
-			next[j+1] = min(row[j+1]+1, next[j]+1, row[j]+change)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				next[j+1] = min(next[j+1], before[j-1]+1)
-			}
-		}
-		before, row = row, next
-	}
-	return row[len(b)]
 }
 
 // verbatim is a value in JSON's own notation, which a finding prints as it is.
