@@ -11,6 +11,7 @@ import (
 	nad "github.com/k8snetworkplumbingwg/network-attachment-definition-client/pkg/apis/k8s.cni.cncf.io/v1"
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
@@ -47,10 +48,15 @@ type Cache struct {
 	policies cache.SharedIndexInformer // nil without VF policies, as is the next one
 	states   cache.SharedIndexInformer
 
+	// followed are what is told of changes, by the informers' names.
+	followed map[string]cache.ResourceEventHandlerRegistration
+
 	injector  atomic.Pointer[inject.Options]
 	summaries summaries
-	cluster   atomic.Pointer[validate.Facts] // what nodes and classes say
-	mu        sync.Mutex                     // serialises the making of cluster
+
+	mu      sync.Mutex     // guards what follows
+	cluster validate.Facts // what nodes and classes say
+	stale   bool           // they have changed since
 }
 
 var _ webhook.Cluster = (*Cache)(nil)
@@ -58,9 +64,8 @@ var _ webhook.Cluster = (*Cache)(nil)
 // NewCache returns a Cache. It asks the API server once, whether it has
 // resource.k8s.io/v1, and nothing else before Run.
 func NewCache(config *rest.Config, o Options, log *slog.Logger) (*Cache, error) {
-	c := &Cache{options: o, log: log, summaries: summaries{of: map[string]*validate.Summary{}}}
+	c := &Cache{options: o, log: log, summaries: summaries{of: map[string]*validate.Summary{}}, followed: map[string]cache.ResourceEventHandlerRegistration{}}
 	c.injector.Store(&o.Injector)
-	c.cluster.Store(&validate.Facts{})
 	s, err := newSources(config)
 	if err != nil {
 		return nil, fmt.Errorf("make clients: %w", err)
@@ -78,11 +83,19 @@ func NewCache(config *rest.Config, o Options, log *slog.Logger) (*Cache, error) 
 	return c, c.handle()
 }
 
+// Names of the informers that something follows from.
+const (
+	ofNetworks = "network attachment definitions"
+	ofNodes    = "nodes"
+	ofSwitches = "control switches"
+	ofClasses  = "device classes"
+)
+
 // informers are those that are there, by the name they have in messages.
 func (c *Cache) informers() map[string]cache.SharedIndexInformer {
-	all := map[string]cache.SharedIndexInformer{"network attachment definitions": c.networks, "nodes": c.nodes, "control switches": c.switches}
+	all := map[string]cache.SharedIndexInformer{ofNetworks: c.networks, ofNodes: c.nodes, ofSwitches: c.switches}
 	if c.classes != nil {
-		all["device classes"], all["resource claims"], all["resource claim templates"] = c.classes, c.claims, c.claimTpl
+		all[ofClasses], all["resource claims"], all["resource claim templates"] = c.classes, c.claims, c.claimTpl
 	}
 	if c.policies != nil {
 		all["VF policies"], all["states of VFs"] = c.policies, c.states
@@ -95,7 +108,11 @@ func (c *Cache) handle() error {
 	follow := func(change func(object any, gone bool)) cache.ResourceEventHandler {
 		return cache.ResourceEventHandlerFuncs{
 			AddFunc:    func(o any) { change(o, false) },
-			UpdateFunc: func(_, o any) { change(o, false) },
+			UpdateFunc: func(old, o any) {
+				if !same(old, o) {
+					change(o, false)
+				}
+			},
 			DeleteFunc: func(o any) {
 				if t, ok := o.(cache.DeletedFinalStateUnknown); ok {
 					o = t.Obj
@@ -104,25 +121,24 @@ func (c *Cache) handle() error {
 			},
 		}
 	}
-	handlers := map[cache.SharedIndexInformer]cache.ResourceEventHandler{
-		c.networks: follow(func(o any, gone bool) {
+	handlers := map[string]cache.ResourceEventHandler{
+		ofNetworks: follow(func(o any, gone bool) {
 			if d, ok := o.(*nad.NetworkAttachmentDefinition); ok {
 				c.summaries.change(d, gone)
 				c.lookup.forget(d.Namespace + "/" + d.Name)
 			}
 		}),
-		c.nodes:    follow(func(any, bool) { c.lookAtCluster() }),
-		c.switches: follow(c.changeSwitches),
-	}
-	if c.classes != nil {
-		handlers[c.classes] = follow(func(any, bool) { c.lookAtCluster() })
-	}
-	for informer, h := range handlers {
-		if _, err := informer.AddEventHandler(h); err != nil {
-			return err
-		}
+		ofNodes:    follow(func(any, bool) { c.changeCluster() }),
+		ofSwitches: follow(c.changeSwitches),
+		ofClasses:  follow(func(any, bool) { c.changeCluster() }),
 	}
 	for what, informer := range c.informers() {
+		if h := handlers[what]; h != nil {
+			var err error
+			if c.followed[what], err = informer.AddEventHandler(h); err != nil {
+				return err
+			}
+		}
 		complain := func(_ context.Context, _ *cache.Reflector, err error) {
 			c.log.Warn("watch interrupted, it will be resumed", "resource", what, "error", err)
 		}
@@ -144,10 +160,24 @@ func (c *Cache) Run(ctx context.Context) error {
 	return nil
 }
 
-// Synced returns nil when everything has been seen once.
+// same reports whether nothing that is kept of an object has changed: nodes are
+// written all the time, for what nobody here looks at.
+func same(old, now any) bool {
+	a, ok := old.(*corev1.Node)
+	b, both := now.(*corev1.Node)
+	if !ok || !both {
+		return false
+	}
+	before := *a
+	before.ResourceVersion = b.ResourceVersion
+	return equality.Semantic.DeepEqual(&before, b)
+}
+
+// Synced returns nil when everything has been seen once, and what follows from it
+// is known.
 func (c *Cache) Synced() error {
 	for what, informer := range c.informers() {
-		if !informer.HasSynced() {
+		if h := c.followed[what]; !informer.HasSynced() || h != nil && !h.HasSynced() {
 			return fmt.Errorf("%s not seen yet", what)
 		}
 	}
@@ -172,7 +202,7 @@ func (c *Cache) known(namespace, name string) *nad.NetworkAttachmentDefinition {
 
 // Facts implements webhook.Cluster.
 func (c *Cache) Facts() validate.Facts {
-	f, seen := c.options.Facts, c.cluster.Load()
+	f, seen := c.options.Facts, c.seen()
 	f.Networks, f.Complete = view{c}, true
 	f.Plugins, f.Resources, f.Userspace, f.Links, f.Given = seen.Plugins, seen.Resources, seen.Userspace, seen.Links, seen.Given
 	f.PodNets = append(slices.Clip(f.PodNets), seen.PodNets...)
@@ -218,12 +248,22 @@ func (v view) Network(namespace, name string) *nad.NetworkAttachmentDefinition {
 // Summaries implements validate.Networks.
 func (v view) Summaries() []*validate.Summary { return v.c.summaries.all() }
 
-// lookAtCluster makes the facts that nodes and device classes give.
-func (c *Cache) lookAtCluster() {
+func (c *Cache) changeCluster() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	f := factsOf(listed[corev1.Node](c.nodes), listed[resourcev1.DeviceClass](c.classes))
-	c.cluster.Store(&f)
+	c.stale = true
+}
+
+// seen returns the facts that nodes and device classes give. They are made when they
+// are asked for after a change, and not with each: thousands of nodes are seen at
+// once when a replica starts.
+func (c *Cache) seen() validate.Facts {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stale {
+		c.cluster, c.stale = factsOf(listed[corev1.Node](c.nodes), listed[resourcev1.DeviceClass](c.classes)), false
+	}
+	return c.cluster
 }
 
 // listed returns all objects of an informer, none of one that is not there.
