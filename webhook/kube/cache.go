@@ -107,7 +107,7 @@ func (c *Cache) informers() map[string]cache.SharedIndexInformer {
 func (c *Cache) handle() error {
 	follow := func(change func(object any, gone bool)) cache.ResourceEventHandler {
 		return cache.ResourceEventHandlerFuncs{
-			AddFunc:    func(o any) { change(o, false) },
+			AddFunc: func(o any) { change(o, false) },
 			UpdateFunc: func(old, o any) {
 				if !same(old, o) {
 					change(o, false)

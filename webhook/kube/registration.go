@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
+	"sync"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	admissionclient "k8s.io/client-go/kubernetes/typed/admissionregistration/v1"
+	"k8s.io/client-go/tools/cache"
 
 	"github.com/tendril-cni/tendril/webhook/certs"
 )
@@ -49,6 +53,35 @@ func (r *Registration) Publish(ctx context.Context, bundle []byte) error {
 	if err := r.publishValidating(ctx, bundle); err != nil {
 		return fmt.Errorf("publish in validating webhook configuration %s: %w", r.validating, err)
 	}
+	return nil
+}
+
+// Follow calls changed for each change of the configurations, whoever made it, until
+// ctx ends, and returns nil then: whoever installs a new release puts in what his
+// manifest has, which is neither an authority nor the switches' condition.
+func (r *Registration) Follow(ctx context.Context, changed func(), log *slog.Logger) error {
+	mutating := informer(r.client.MutatingWebhookConfigurations(), &admissionregistrationv1.MutatingWebhookConfiguration{}, byName(r.mutating),
+		func(c *admissionregistrationv1.MutatingWebhookConfiguration) *admissionregistrationv1.MutatingWebhookConfiguration {
+			return &admissionregistrationv1.MutatingWebhookConfiguration{ObjectMeta: slimMeta(c.ObjectMeta)}
+		})
+	validating := informer(r.client.ValidatingWebhookConfigurations(), &admissionregistrationv1.ValidatingWebhookConfiguration{}, byName(r.validating),
+		func(c *admissionregistrationv1.ValidatingWebhookConfiguration) *admissionregistrationv1.ValidatingWebhookConfiguration {
+			return &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: slimMeta(c.ObjectMeta)}
+		})
+	var group sync.WaitGroup
+	for _, i := range []cache.SharedIndexInformer{mutating, validating} {
+		complain := func(_ context.Context, _ *cache.Reflector, err error) {
+			log.Warn("watch interrupted, it will be resumed", "resource", "webhook configurations", "error", err)
+		}
+		_, err := i.AddEventHandler(cache.ResourceEventHandlerFuncs{
+			AddFunc: func(any) { changed() }, UpdateFunc: func(_, _ any) { changed() }, DeleteFunc: func(any) { changed() },
+		})
+		if err = errors.Join(err, i.SetWatchErrorHandlerWithContext(complain)); err != nil {
+			return fmt.Errorf("watch webhook configurations: %w", err)
+		}
+		group.Go(func() { i.RunWithContext(ctx) })
+	}
+	group.Wait()
 	return nil
 }
 

@@ -108,6 +108,11 @@ func informer[T any, L runtime.Object](from lister[L], example runtime.Object, s
 	return i
 }
 
+// byName selects the one object of that name.
+func byName(name string) string {
+	return fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
+}
+
 // slimMeta is what informers need of every object.
 func slimMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: m.Namespace, Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion}
@@ -154,8 +159,7 @@ func (s *sources) stateInformer() cache.SharedIndexInformer {
 }
 
 func (s *sources) switchesInformer(namespace, name string) cache.SharedIndexInformer {
-	selector := fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
-	return informer(s.client.CoreV1().ConfigMaps(namespace), &corev1.ConfigMap{}, selector, func(m *corev1.ConfigMap) *corev1.ConfigMap {
+	return informer(s.client.CoreV1().ConfigMaps(namespace), &corev1.ConfigMap{}, byName(name), func(m *corev1.ConfigMap) *corev1.ConfigMap {
 		return &corev1.ConfigMap{ObjectMeta: slimMeta(m.ObjectMeta), Data: m.Data}
 	})
 }

@@ -1,6 +1,7 @@
 package admission_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/tendril-cni/tendril/cmd/tendril-controller/admission"
 	"github.com/tendril-cni/tendril/cni/netconf"
@@ -164,6 +166,43 @@ func TestSwitchesFollowTheConfigMap(t *testing.T) {
 			return errors.New("injected")
 		}
 		return nil
+	})
+}
+
+// TestConfigurationIsMendedAtOnce: an upgrade applies the manifest anew, and with it
+// the condition of a cluster without switches. Until that is mended, pods that get
+// their networks by label are started without; so nobody waits for the next look at
+// the certificate.
+func TestConfigurationIsMendedAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.replica(func(c *admission.Config) { c.Interval, c.Policy.Overlap = 10*patience, 10*patience })
+	w.switches(`{"user-defined-injections":{"want.net":{"op":"add","path":"/metadata/annotations","value":{"k8s.v1.cni.cncf.io/networks":"net"}}}}`)
+	asked := func() error {
+		c, err := w.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(t.Context(), "tendril", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if condition := c.Webhooks[0].MatchConditions[0].Expression; !strings.Contains(condition, "want.net") {
+			return errors.New(condition)
+		}
+		return nil
+	}
+	w.eventually("condition with the label", asked)
+	w.install()
+	w.eventually("condition with the label, after an upgrade", asked)
+	bundle := w.bundle()
+	for _, kind := range []string{"mutatingwebhookconfigurations", "validatingwebhookconfigurations"} {
+		patch := []byte(`[{"op":"remove","path":"/webhooks/0/clientConfig/caBundle"}]`)
+		if err := w.client.AdmissionregistrationV1().RESTClient().Patch(types.JSONPatchType).Resource(kind).Name("tendril").Body(patch).Do(t.Context()).Error(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.eventually("authority of both", func() error {
+		c, err := w.client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), "tendril", metav1.GetOptions{})
+		if err == nil && (!bytes.Equal(c.Webhooks[0].ClientConfig.CABundle, bundle) || !bytes.Equal(w.bundle(), bundle)) {
+			err = errors.New("not published")
+		}
+		return err
 	})
 }
 

@@ -283,6 +283,8 @@ func TestInvariant10RightsOfTheController(t *testing.T) {
 		{"patch", "admissionregistration.k8s.io", "mutatingwebhookconfigurations", "", "tendril"}:    true,
 		{"patch", "admissionregistration.k8s.io", "mutatingwebhookconfigurations", "", "other"}:      false,
 		{"delete", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "", "tendril"}: false,
+		{"watch", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "", "tendril"}:  true,
+		{"watch", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "", ""}:         false,
 		{"get", "", "pods", "default", "p"}:                                                          true,
 		{"list", "", "pods", "", ""}:                                                                 false,
 		{"patch", "", "pods", "default", "p"}:                                                        false,

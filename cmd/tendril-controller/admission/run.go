@@ -60,7 +60,7 @@ type controller struct {
 	keeper  *certs.Keeper // nil with files
 	files   *certs.Files  // nil without
 	publish *kube.Registration
-	poke    chan struct{} // the switches changed
+	poke    chan struct{} // see look
 	server  *server.Server
 	metrics *prometheus.Registry
 	addr    string
@@ -90,11 +90,12 @@ func (a *controller) cacheOptions() kube.Options {
 	if a.Isolated {
 		facts.Isolation = &validate.Isolation{Global: a.GlobalNamespaces}
 	}
-	return kube.Options{Facts: facts, Namespace: a.Namespace, SwitchesName: a.SwitchesName, Injector: a.Injector, OnSwitches: a.switched}
+	return kube.Options{Facts: facts, Namespace: a.Namespace, SwitchesName: a.SwitchesName, Injector: a.Injector, OnSwitches: a.look}
 }
 
-// switched makes the webhook configuration follow the switches at once.
-func (a *controller) switched() {
+// look makes the webhook configurations be looked at, at once: they or the switches
+// changed.
+func (a *controller) look() {
 	if a.keeper != nil {
 		a.keeper.Poke()
 		return
@@ -160,6 +161,7 @@ func (a *controller) run(ctx context.Context, webhooks, health net.Listener) err
 		return probes.Serve(late, health)
 	})
 	group.Go(func() error { return a.keep(inner) })
+	group.Go(func() error { return a.publish.Follow(inner, a.look, a.Log) })
 	return group.Wait()
 }
 
