@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -56,7 +57,12 @@ func (r *Registration) Publish(ctx context.Context, bundle []byte) error {
 	return nil
 }
 
-// Follow calls changed for each change of the configurations, whoever made it, until
+// followPause is the least time between two calls of Follow's function: two releases
+// that want different conditions must not answer each other without end while one
+// takes the place of the other.
+const followPause = time.Second
+
+// Follow calls changed after changes of the configurations, whoever made them, until
 // ctx ends, and returns nil then: whoever installs a new release puts in what his
 // manifest has, which is neither an authority nor the switches' condition.
 func (r *Registration) Follow(ctx context.Context, changed func(), log *slog.Logger) error {
@@ -68,21 +74,46 @@ func (r *Registration) Follow(ctx context.Context, changed func(), log *slog.Log
 		func(c *admissionregistrationv1.ValidatingWebhookConfiguration) *admissionregistrationv1.ValidatingWebhookConfiguration {
 			return &admissionregistrationv1.ValidatingWebhookConfiguration{ObjectMeta: slimMeta(c.ObjectMeta)}
 		})
+	events := make(chan struct{}, 1)
+	event := func() {
+		select {
+		case events <- struct{}{}:
+		default: // it will be looked at anyway
+		}
+	}
 	var group sync.WaitGroup
 	for _, i := range []cache.SharedIndexInformer{mutating, validating} {
 		complain := func(_ context.Context, _ *cache.Reflector, err error) {
 			log.Warn("watch interrupted, it will be resumed", "resource", "webhook configurations", "error", err)
 		}
 		_, err := i.AddEventHandler(cache.ResourceEventHandlerFuncs{
-			AddFunc: func(any) { changed() }, UpdateFunc: func(_, _ any) { changed() }, DeleteFunc: func(any) { changed() },
+			AddFunc: func(any) { event() }, UpdateFunc: func(_, _ any) { event() }, DeleteFunc: func(any) { event() },
 		})
 		if err = errors.Join(err, i.SetWatchErrorHandlerWithContext(complain)); err != nil {
 			return fmt.Errorf("watch webhook configurations: %w", err)
 		}
 		group.Go(func() { i.RunWithContext(ctx) })
 	}
+	tell(ctx, events, changed)
 	group.Wait()
 	return nil
+}
+
+// tell calls changed after events, until ctx ends.
+func tell(ctx context.Context, events <-chan struct{}, changed func()) {
+	for {
+		select {
+		case <-events:
+			changed()
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-time.After(followPause):
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (r *Registration) publishMutating(ctx context.Context, bundle []byte) error {
