@@ -148,15 +148,15 @@ func (b *AddressBlock) At(slot int) *Slot {
 	return nil
 }
 
-// reasonMax is what the definition allows for a Reason, in characters.
-const reasonMax = 256
+// mostReason is what the definition allows for a Reason, in characters.
+const mostReason = 256
 
 // clip cuts a reason to what there is room for: names alone can be longer.
 func clip(text string) string {
-	if len(text) <= reasonMax {
+	if len(text) <= mostReason {
 		return text
 	}
-	return text[:reasonMax-3] + "..."
+	return text[:mostReason-3] + "..."
 }
 
 // Set makes s the entry of its slot, with the next sequence number.
