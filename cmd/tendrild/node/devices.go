@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tendril-cni/tendril/cni"
+	"github.com/tendril-cni/tendril/cni/bond"
+	"github.com/tendril-cni/tendril/cni/hostdevice"
 	"github.com/tendril-cni/tendril/cni/journal"
 	"github.com/tendril-cni/tendril/deviceplugin"
 	"github.com/tendril-cni/tendril/deviceplugin/podresources"
@@ -220,13 +222,31 @@ func attached(j *journal.Journal) ([]deviceplugin.Holding, error) {
 			if err := json.Unmarshal(e.Data, &r); err != nil {
 				return fmt.Errorf("decode record %s/%s: %w", e.Container, e.IfName, err)
 			}
-			if a := r.Attachment; a.Device != "" {
-				list = append(list, deviceplugin.Holding{ID: a.Device, Resource: a.Resource, Owner: "pod " + a.Pod.String()})
+			ids, err := held(r)
+			if err != nil {
+				return err
+			}
+			for _, id := range ids {
+				list = append(list, deviceplugin.Holding{ID: id, Resource: r.Attachment.Resource, Owner: "pod " + r.Attachment.Pod.String()})
 			}
 		}
 		return nil
 	})
 	return list, err
+}
+
+// held are the devices of one attachment: the one that it was given, or those that
+// its network names by itself.
+func held(r cni.Record) ([]string, error) {
+	switch {
+	case r.Attachment.Device != "":
+		return []string{r.Attachment.Device}, nil
+	case r.Attachment.Kind == cni.KindHostDevice:
+		return hostdevice.Held(r)
+	case r.Attachment.Kind == cni.KindBond:
+		return bond.Held(r)
+	}
+	return nil, nil
 }
 
 // ServeHTTP prints the pools, what is wrong with devices, and what is wrong with

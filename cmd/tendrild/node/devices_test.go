@@ -84,17 +84,7 @@ func TestHoldings(t *testing.T) {
 	if list, err := holdings(testClient(t, root), j)(t.Context()); err == nil {
 		t.Errorf("without a kubelet: %v", list)
 	}
-	if err := os.Mkdir(filepath.Join(root, "pod-resources"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("unix", filepath.Join(root, "pod-resources", "kubelet.sock"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := grpc.NewServer()
-	podapi.RegisterPodResourcesListerServer(server, kubelet{})
-	go func() { _ = server.Serve(l) }()
-	defer server.Stop()
+	serveKubelet(t, root)
 	list, err := holdings(testClient(t, root), j)(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -107,6 +97,60 @@ func TestHoldings(t *testing.T) {
 	if diff := cmp.Diff(want, list); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+}
+
+// TestInvariant6BorrowedVFIsInUse: a VF that a network names by itself, without a
+// resource, is in a pod like any other. Nobody may destroy it or give it out.
+func TestInvariant6BorrowedVFIsInUse(t *testing.T) {
+	j, root := testJournal(t), shortDir(t)
+	pod := cni.PodRef{Namespace: "red", Name: "fw"}
+	// Notes as the drivers leave them in the journal.
+	for name, r := range map[string]cni.Record{
+		"net1": {Attachment: cni.Attachment{Kind: cni.KindHostDevice, Pod: pod}, Prior: []byte(`{"pci":"0000:01:10.2","device":{"name":"sriov0v1","index":9,"bus":"pci","dev":"0000:01:10.2"}}`)},
+		"net2": {Attachment: cni.Attachment{Kind: cni.KindHostDevice, Pod: pod}, Prior: []byte(`{"userspace":true,"pci":"0000:01:10.4"}`)},
+		"net3": {Attachment: cni.Attachment{Kind: cni.KindHostDevice, Pod: pod}, Prior: []byte(`{"device":{"name":"dummy0","index":11}}`)},
+		"net4": {Attachment: cni.Attachment{Kind: cni.KindBond, Pod: pod}, Prior: []byte(`{"slaves":[{"name":"sriov0v3","index":12,"bus":"pci","dev":"0000:01:10.6"},{"name":"sriov0v4","index":13,"bus":"pci","dev":"0000:01:11.0"}]}`)},
+		"net5": {Attachment: cni.Attachment{Kind: cni.KindMacvlan, Pod: pod}, Prior: []byte(`{"slaves":1}`)},
+	} {
+		data, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Update("test", func(tx *journal.Tx) error { return tx.Put("c1", name, data) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	serveKubelet(t, root)
+	list, err := holdings(testClient(t, root), j)(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, h := range list {
+		if h.Owner == "pod red/fw" {
+			ids = append(ids, h.ID)
+		}
+	}
+	slices.Sort(ids)
+	if diff := cmp.Diff([]string{"0000:01:10.2", "0000:01:10.4", "0000:01:10.6", "0000:01:11.0"}, ids); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// serveKubelet has the kubelet of these tests listen below root.
+func serveKubelet(t *testing.T, root string) {
+	t.Helper()
+	if err := os.Mkdir(filepath.Join(root, "pod-resources"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", filepath.Join(root, "pod-resources", "kubelet.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	podapi.RegisterPodResourcesListerServer(server, kubelet{})
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(server.Stop)
 }
 
 // TestInvariant9BadPoolsAreShown: a daemon that starts beside a bad file serves
