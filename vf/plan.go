@@ -23,8 +23,8 @@ type Observed struct {
 
 // Plan returns what has to be done, in order, so that the NICs are as the
 // policies want. It is pure: same arguments, same steps. No step means that they
-// are. inUse names who uses the VF at an address ("pod default/a"), "" for
-// nobody; nil means that no VF is used.
+// are. inUse names who uses the VF, or the whole PF, at an address ("pod
+// default/a"), "" for nobody; nil means that nothing is used.
 //
 // A step that cannot be taken now is in the list too, with its cause (Blocked),
 // and what depends on it is left out.
@@ -44,7 +44,12 @@ func Plan(o Observed, policies []Policy, inUse func(Addr) string) []Step {
 			w.policies = append(w.policies, q)
 		}
 		if len(w.policies) > 0 {
+			before := len(w.steps)
 			w.plan()
+			w.spare(before)
+		} else if was, begun := o.Autoprobe[p.Addr]; begun && was != p.Autoprobe {
+			// Whose policy it was is nobody's any more: the chain ends here.
+			w.step(Autoprobe, -1, number(was), "")
 		}
 		steps = append(steps, w.steps...)
 	}
@@ -98,6 +103,23 @@ func (w *planner) plan() {
 	if raised {
 		w.mtus(made, binds)
 	}
+}
+
+// spare takes the steps from first on back, if they change the PF itself and a pod
+// has it as a whole.
+func (w *planner) spare(first int) {
+	i := slices.IndexFunc(w.steps[first:], func(s Step) bool { return s.Index < 0 && s.Blocked == nil })
+	if i < 0 || w.inUse == nil {
+		return
+	}
+	by := w.inUse(w.pf.Addr)
+	if by == "" {
+		return
+	}
+	policy := w.steps[first+i].Policy
+	w.steps = w.steps[:first]
+	w.step(Keep, -1, 0, policy).Blocked = refusal.New("PF "+w.pf.Label(), "user", by,
+		"nobody: the PF itself is changed when it is free").Because(ErrInUse)
 }
 
 // raiseMTU: the PF's MTU must not be below a VF's. It is never lowered. It returns

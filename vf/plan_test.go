@@ -271,6 +271,34 @@ func TestInvariant6And7WhateverThePolicies(t *testing.T) {
 	})
 }
 
+// A pod may have the whole PF, which has no VFs then: making some reinitialises it
+// under the pod.
+func TestInvariant6WholePFIsInUse(t *testing.T) {
+	user := "pod default/router"
+	inUse := func(a vf.Addr) string {
+		if a == pf0 {
+			return user
+		}
+		return ""
+	}
+	m := vftest.NewMachine(nic(0))
+	m.Change(func(s *vf.Snapshot) { s.PFs[0].Netdev = "" }) // it is in the pod
+	q := fast()
+	q.NICs = vf.NICs{Vendors: []string{"8086"}}
+	steps := vf.Plan(observed(m), []vf.Policy{q}, inUse)
+	if len(steps) != 1 || !steps[0].Waits() || !strings.Contains(steps[0].Blocked.Error(), user) {
+		t.Errorf("the PF is a pod's, and the plan is %v", steps)
+	}
+	user = ""
+	if steps = vf.Plan(observed(m), []vf.Policy{q}, inUse); len(steps) == 0 || steps[0].Op != vf.Create || steps[0].Blocked != nil {
+		t.Errorf("the PF is free again, and the plan is %v", steps)
+	}
+	user = "pod default/router"
+	if steps = vf.Plan(observed(vftest.NewMachine(nic(7))), []vf.Policy{q}, inUse); len(steps) != 0 {
+		t.Errorf("there is nothing to do, and the plan is %v", steps)
+	}
+}
+
 // TestPlanConverges: taking the steps leaves nothing to do but what is blocked.
 func TestPlanConverges(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

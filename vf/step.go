@@ -46,7 +46,7 @@ type Step struct {
 	Index  int
 	Value  int
 	Driver string
-	// Policy that wants it.
+	// Policy that wants it; empty for one that puts back what a former policy left.
 	Policy string
 	// Blocked is nil for a step that can be taken, and otherwise says why not. It
 	// is a *refusal.Refusal.
@@ -90,7 +90,10 @@ func Print(w io.Writer, steps []Step) error {
 		return err
 	}
 	for _, s := range steps {
-		line := fmt.Sprintf("%s [policy %s]", s, s.Policy)
+		line := s.String()
+		if s.Policy != "" {
+			line += fmt.Sprintf(" [policy %s]", s.Policy)
+		}
 		switch {
 		case s.Waits():
 			line += "; waits: " + s.Blocked.Error()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/tendril-cni/tendril/vf"
 	"github.com/tendril-cni/tendril/vf/provision"
@@ -164,6 +165,60 @@ func TestProvisionsAndOffersASubset(t *testing.T) {
 		if strings.Contains(step, "create") || strings.Contains(step, "remove") {
 			t.Errorf("a changed count did %s", step)
 		}
+	}
+}
+
+// A pod gets the whole PF between the plan and a step that changes it.
+func TestInvariant6WholePFIsTakenBetweenPlanAndStep(t *testing.T) {
+	m := vftest.NewMachine(nic(0))
+	s := newStage(t, m)
+	m.Fail = func(step vf.Step) error {
+		if step.Op == vf.Autoprobe {
+			s.useSilently(pf0, "pod default/router")
+		}
+		return nil
+	}
+	q := policy(2, vf.VFIO) // which begins with autoprobe
+	s.p.SetPolicies([]vf.Policy{q})
+	s.until("waiting", is(vf.InUse))
+	if p, _ := m.Snapshot().PF(pf0); p.NumVFs != 0 {
+		t.Errorf("VFs were made on a PF that a pod has: %+v", p)
+	}
+	m.Fail = nil
+	s.useSilently(pf0, "")
+	s.until("applied", func(st vf.State) bool { return is(vf.Applied)(st) && len(st.Snapshot.VFs) == 7 })
+	if p, _ := m.Snapshot().PF(pf0); !p.Autoprobe {
+		t.Error("autoprobe is not what it was before")
+	}
+}
+
+// The policy goes while its steps are half done: what was changed for a while is put
+// back, or VFs that others make would have no driver.
+func TestAutoprobeIsPutBackWithoutThePolicy(t *testing.T) {
+	other := policy(0, vf.Kernel)
+	other.Name, other.NICs.PFNames[0].PF = "other", "elsewhere"
+	for name, left := range map[string][]vf.Policy{"none left": nil, "another left": {other}} {
+		t.Run(name, func(t *testing.T) {
+			m := vftest.NewMachine(nic(0))
+			s := newStage(t, m)
+			m.Fail = func(step vf.Step) error {
+				if step.Op == vf.Create {
+					return unix.ENOMEM
+				}
+				return nil
+			}
+			s.p.SetPolicies([]vf.Policy{policy(2, vf.VFIO)})
+			s.until("failed", is(vf.Failed))
+			if p, _ := m.Snapshot().PF(pf0); p.Autoprobe {
+				t.Fatal("autoprobe was not changed: this test shows nothing")
+			}
+			s.p.SetPolicies(left)
+			s.until("autoprobe as it was", func(st vf.State) bool {
+				p, _ := st.Snapshot.PF(pf0)
+				notes, _ := s.store.All()
+				return p.Autoprobe && len(notes) == 1 && len(st.Failures) == 0 // that VFs are ours stays
+			})
+		})
 	}
 }
 

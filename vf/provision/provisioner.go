@@ -242,7 +242,8 @@ func (p *Provisioner) round(ctx context.Context) time.Duration {
 	if !known || p.opts.Inventory.Snapshot().Generation == 0 || ctx.Err() != nil {
 		return sweep
 	}
-	if len(policies) == 0 {
+	if len(policies) == 0 && p.idle() {
+		p.forget(nil)
 		p.publish(vf.Observed{Snapshot: p.opts.Inventory.Snapshot()}, nil, nil)
 		return sweep
 	}
@@ -260,6 +261,12 @@ func (p *Provisioner) round(ctx context.Context) time.Duration {
 		next = min(next, waiting)
 	}
 	return next
+}
+
+// idle reports whether no chain of steps was begun and not finished.
+func (p *Provisioner) idle() bool {
+	begun, err := p.begun()
+	return err == nil && len(begun) == 0
 }
 
 // decide plans by the newest snapshot; and again by one that is made for it, if

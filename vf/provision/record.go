@@ -66,10 +66,14 @@ func (p *Provisioner) begun() (map[vf.Addr]bool, error) {
 	})
 }
 
-// finish drops what is only of interest while there is something to do.
+// finish drops what is only of interest while there is something to do: what
+// autoprobe was stays noted for as long as it is not that again and a step is left,
+// be it one that waits.
 func (p *Provisioner) finish(o vf.Observed, steps []vf.Step) {
-	for pf := range o.Autoprobe {
-		if p.workers[pf] || slices.ContainsFunc(steps, func(s vf.Step) bool { return s.PF == pf && s.Blocked == nil }) {
+	for pf, was := range o.Autoprobe {
+		now, _ := o.Snapshot.PF(pf)
+		left := func(s vf.Step) bool { return s.PF == pf && (s.Blocked == nil || now.Autoprobe != was) }
+		if p.workers[pf] || slices.ContainsFunc(steps, left) {
 			continue
 		}
 		if err := p.opts.Store.Delete(autoprobePrefix + pf.String()); err != nil {

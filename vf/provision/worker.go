@@ -112,7 +112,7 @@ func (w *worker) seize(ctx context.Context, s vf.Step) (release func(), err erro
 			}
 		}
 	}
-	if len(touched) == 0 {
+	if len(touched) == 0 && s.Index >= 0 {
 		return func() {}, nil
 	}
 	release = w.p.busy.mark(touched, s.String())
@@ -120,6 +120,10 @@ func (w *worker) seize(ctx context.Context, s vf.Step) (release func(), err erro
 	if err != nil {
 		release()
 		return nil, err
+	}
+	if by := inUse(w.pf); by != "" && s.Index < 0 && s.Op != vf.Autoprobe {
+		release()
+		return nil, fmt.Errorf("the PF itself is used by %s: %w", by, vf.ErrInUse)
 	}
 	for _, v := range touched {
 		if by := inUse(v.Addr); by != "" {
