@@ -8,7 +8,8 @@ import (
 
 // VF reads one VF, now. ErrAbsent: there is no function at a. ErrNotVF: it is
 // not a VF. Attributes that cannot be read have the values that Scan gives them;
-// a VF whose PF does not list it has Index -1.
+// a VF whose PF does not list it has Index -1, and that a PF's list cannot be read
+// is an error: a VF that is there must not look as if it were gone.
 func (fs *FS) VF(a vf.Addr) (vf.VF, error) {
 	d, err := fs.function(a)
 	if err != nil {
@@ -24,9 +25,11 @@ func (fs *FS) VF(a vf.Addr) (vf.VF, error) {
 		return vf.VF{}, fmt.Errorf("%s: %w", a, ErrNotVF)
 	}
 	v := r.vf(a, pf)
-	indexes, _ := fs.indexes(pf)
+	indexes, skipped := fs.indexes(pf)
 	if i, ok := indexes[a]; ok {
 		v.Index = i
+	} else if len(skipped) > 0 {
+		return vf.VF{}, fmt.Errorf("read number of VF %s: %w", a, skipped[0])
 	}
 	return v, nil
 }

@@ -140,8 +140,11 @@ func (s *scan) of(pf vf.Addr) map[vf.Addr]int {
 // indexes reads the virtfn links of a PF. A PF that is gone has none.
 func (fs *FS) indexes(pf vf.Addr) (map[vf.Addr]int, []Skipped) {
 	d, err := fs.function(pf)
-	if err != nil {
+	if errors.Is(err, ErrAbsent) {
 		return nil, nil
+	}
+	if err != nil {
+		return nil, []Skipped{{Path: pciDevices + "/" + pf.String(), Err: err}}
 	}
 	defer d.close()
 	r := reader{dir: d}
