@@ -200,7 +200,7 @@ func (t *translation) resource(field, name string) string {
 		prefix, rest = DefaultPrefix, name
 	}
 	if !nameForm.MatchString(rest) || !prefixForm.MatchString(prefix) || len(prefix) > maxPrefix ||
-		strings.HasPrefix(prefix, "requests.") || prefix == "kubernetes.io" || strings.HasSuffix(prefix, ".kubernetes.io") {
+		strings.HasPrefix(prefix, "requests.") || strings.HasSuffix(prefix, "kubernetes.io") { // "mykubernetes.io/" too: IsPrefixedNativeResource
 		t.refuse(field, name, "name or prefix/name: 1 to 63 letters, digits, - and _, a letter or digit at both ends; the prefix a lower-case DNS name outside kubernetes.io")
 	}
 	return prefix + "/" + rest

@@ -73,6 +73,7 @@ var refusals = map[string]string{
 	`{nicSelector: {pfNames: [e]}, driver: igb_uio}`:                                     "spec.driver",
 	`{nicSelector: {pfNames: [e]}, resourceName: "a/b/c"}`:                               "spec.resourceName",
 	`{nicSelector: {pfNames: [e]}, resourceName: "kubernetes.io/x"}`:                     "spec.resourceName",
+	`{nicSelector: {pfNames: [e]}, resourceName: "mykubernetes.io/x"}`:                   "spec.resourceName",
 	`{nicSelector: {pfNames: [e]}, resourceName: "-x"}`:                                  "spec.resourceName",
 	`{nicSelector: {pfNames: [e]}, vfs: [{range: ""}]}`:                                  "spec.vfs[0].range",
 	`{nicSelector: {pfNames: [e]}, vfs: [{range: "0-x"}]}`:                               "spec.vfs[0].range",
