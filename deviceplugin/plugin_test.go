@@ -442,6 +442,31 @@ func TestPreferredOverGRPC(t *testing.T) {
 	}
 }
 
+// TestPreferredPassesOverWhatHasChanged: the kubelet's list is a moment old. It fails
+// the pod for good when this call, or Allocate after it, refuses a device that went
+// meanwhile, while others are free.
+func TestPreferredPassesOverWhatHasChanged(t *testing.T) {
+	k := newKubelet(t, false)
+	k.start()
+	gone, sick := "0000:01:11.6", vf.MustAddr("0000:01:10.0")
+	plugin(t, deviceplugin.Options{KubeletRoot: k.root, Config: config(t, twoPools), Inventory: &inventory{snap: nic(4, "igbvf")}, Unfit: func(a vf.Addr) string {
+		if a == sick {
+			return "in quarantine"
+		}
+		return ""
+	}})
+	k.shows("intel.com/low: 01:10.0(Unhealthy)@0 01:10.2@0", none)
+	client := k.client("intel.com/low")
+	ask := &pluginapi.ContainerPreferredAllocationRequest{AvailableDeviceIDs: []string{gone, sick.String(), "0000:01:10.2"}, AllocationSize: 1}
+	resp, err := client.GetPreferredAllocation(t.Context(), &pluginapi.PreferredAllocationRequest{ContainerRequests: []*pluginapi.ContainerPreferredAllocationRequest{ask}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"0000:01:10.2"}, resp.ContainerResponses[0].DeviceIDs); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // TestAllocationsReplace: a device's last allocation counts, and one that is
 // wholly replaced is gone.
 func TestAllocationsReplace(t *testing.T) {

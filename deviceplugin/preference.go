@@ -18,10 +18,13 @@ import (
 // that gave the fewest to this request, and of these the one with the most free.
 // Devices of one PF go in the order of their addresses, and so does every tie.
 //
-// It refuses ids outside the pool, a must that is not available or too long,
-// and a size above what is available.
+// The kubelet's list may be older than the pool: ids that are not in the pool any
+// more are passed over, and so are unhealthy devices while the others are enough.
+//
+// It refuses a must that is not available or too long, and a size above what is
+// available.
 func (p *Pool) Prefer(available, must []string, size int) ([]string, error) {
-	free, err := p.lookup(available)
+	free, err := p.lookup(slices.DeleteFunc(slices.Clone(available), func(id string) bool { _, ok := p.Device(id); return !ok }))
 	if err != nil {
 		return nil, err
 	}
@@ -37,6 +40,9 @@ func (p *Pool) Prefer(available, must []string, size int) ([]string, error) {
 	if size < len(chosen) || size > len(free) {
 		return nil, refusal.New(fmt.Sprintf("resource %q", p.Name()), "allocationSize", size,
 			fmt.Sprintf("%d..%d, the devices that must be among them and those available", len(chosen), len(free)))
+	}
+	if fit := slices.DeleteFunc(slices.Clone(free), func(d Device) bool { return !d.Healthy() && !contains(chosen, d) }); len(fit) >= size {
+		free = fit
 	}
 	for len(chosen) < size {
 		rest := without(free, chosen)
