@@ -51,6 +51,8 @@ type stage struct {
 	// mu guards the rest.
 	mu   sync.Mutex
 	used map[vf.Addr]string
+	// blind: nobody can tell what is in use.
+	blind bool
 }
 
 // memory is a Store that outlives provisioners.
@@ -116,6 +118,9 @@ func (s *stage) boot(id string) (stop func()) {
 func (s *stage) inUse(context.Context) (func(vf.Addr) string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.blind {
+		return nil, errors.New("the kubelet does not answer")
+	}
 	used := maps.Clone(s.used)
 	return func(a vf.Addr) string { return used[a] }, nil
 }
@@ -190,6 +195,34 @@ func TestInvariant6WholePFIsTakenBetweenPlanAndStep(t *testing.T) {
 	if p, _ := m.Snapshot().PF(pf0); !p.Autoprobe {
 		t.Error("autoprobe is not what it was before")
 	}
+}
+
+// A policy is changed while nobody can tell which VFs are in use: until its VFs were
+// looked at, they are what the former policy made of them, and are offered as that.
+func TestChangedPolicyOffersNothingBeforeItWasLookedAt(t *testing.T) {
+	s := newStage(t, vftest.NewMachine(nic(7)))
+	s.p.SetPolicies([]vf.Policy{policy(4, vf.Kernel)})
+	s.until("applied", is(vf.Applied))
+	s.mu.Lock()
+	s.blind = true
+	s.mu.Unlock()
+	dpdk := policy(4, vf.VFIO)
+	dpdk.Groups[0].Resource = "x/dpdk"
+	s.p.SetPolicies([]vf.Policy{dpdk})
+	for _, pool := range s.p.Selections() {
+		for _, a := range pool.VFs {
+			if v, _ := s.machine.Snapshot().VF(a); pool.Resource == "x/dpdk" && v.Driver != vf.VFIO && s.p.Unfit(a) == "" {
+				t.Errorf("VF %s with driver %s is offered as %s", a, v.Driver, pool.Resource)
+			}
+		}
+	}
+	s.mu.Lock()
+	s.blind = false
+	s.mu.Unlock()
+	s.until("applied", func(st vf.State) bool {
+		pools := s.p.Selections()
+		return is(vf.Applied)(st) && len(pools) == 1 && pools[0].Resource == "x/dpdk" && len(pools[0].VFs) == 4
+	})
 }
 
 // The policy goes while its steps are half done: what was changed for a while is put

@@ -150,9 +150,9 @@ func (p *Provisioner) Plan(ctx context.Context, policies []vf.Policy) ([]vf.Step
 	return vf.Plan(o, policies, inUse), nil
 }
 
-// Selections are the pools of the policies, from the newest state's inventory.
+// Selections are the pools of the policies, as of the newest state: those of a policy
+// that is new, or changed, come with what is known of its VFs and not before.
 func (p *Provisioner) Selections() []vf.Selection {
-	policies, _ := p.wanted()
 	s := p.State()
 	assigned := map[vf.Addr]map[string]bool{}
 	for _, a := range s.Assignments {
@@ -162,7 +162,7 @@ func (p *Provisioner) Selections() []vf.Selection {
 		assigned[a.PF][a.Policy] = true
 	}
 	refused := func(pf vf.PF, q vf.Policy) bool { return !assigned[pf.Addr][q.Name] }
-	return vf.Select(s.Snapshot, policies, refused)
+	return vf.Select(s.Snapshot, s.Policies, refused)
 }
 
 // Unfit says why the VF at a must not be given to a pod now, "" if it may. It
