@@ -44,11 +44,10 @@ func (a *Allocations) Add(alloc Allocation) {
 }
 
 // claim records all of list, as Add does, if every device is free for it: no
-// other resource has it, or that allocation is over. Else it records nothing and
-// returns the allocation that is in the way, and the device. Two claims of one
-// device at once by two resources cannot both succeed.
-func (a *Allocations) claim(list []Allocation, over func(Allocation, string) bool) (held Allocation, id string, ok bool) {
-	var done []change
+// other resource has it, or that allocation is over; it returns what revert takes
+// back. Else it records nothing and returns the device, and the allocation that is in
+// the way. Two claims of one device at once by two resources cannot both succeed.
+func (a *Allocations) claim(list []Allocation, over func(Allocation, string) bool) (done []change, id string, held *Allocation) {
 	for _, alloc := range list {
 		alloc.IDs = slices.Clone(alloc.IDs)
 		n := &numbered{Allocation: alloc, number: a.next.Add(1)}
@@ -56,12 +55,12 @@ func (a *Allocations) claim(list []Allocation, over func(Allocation, string) boo
 			old, free := a.take(id, n, over)
 			if !free {
 				a.revert(done)
-				return old.Allocation, id, false
+				return nil, id, &old.Allocation
 			}
 			done = append(done, change{id: id, old: old, now: n})
 		}
 	}
-	return Allocation{}, "", true
+	return done, "", nil
 }
 
 // change is an entry of one device that claim has replaced; old is nil where

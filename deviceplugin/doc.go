@@ -19,7 +19,8 @@
 //     I/O.
 //  3. Allocate takes one immutable pool from an atomic pointer. It waits for
 //     nobody and writes to no device; what it hands out was known and healthy
-//     in that pool, or it hands out nothing.
+//     in that pool, and is fit when the allocation is recorded, or it hands out
+//     nothing.
 //  4. A device has one lease across all resources, whatever becomes of the pools:
 //     while an allocation as one resource may not be over, no other resource hands
 //     the device out. An allocation is over when the kubelet and the journal, asked

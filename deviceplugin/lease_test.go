@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/tendril-cni/tendril/deviceplugin"
+	"github.com/tendril-cni/tendril/vf"
 )
 
 // node is who holds devices, as the kubelet and the journal would tell.
@@ -56,6 +58,32 @@ func refusedFor(t *testing.T, err error, words ...string) {
 		if !strings.Contains(err.Error(), w) {
 			t.Errorf("%q is not in: %v", w, err)
 		}
+	}
+}
+
+// TestInvariant6BusyVFIsNotAllocated: a VF that somebody began to work on since the
+// pools were made is not given out: that somebody looked for users before this
+// allocation was recorded, and would bind another driver under the pod.
+func TestInvariant6BusyVFIsNotAllocated(t *testing.T) {
+	k := newKubelet(t, true)
+	k.start()
+	var busy atomic.Bool
+	p, _ := plugin(t, deviceplugin.Options{KubeletRoot: k.root, Config: config(t, twoPools), Inventory: &inventory{snap: nic(4, "igbvf")}, Unfit: func(a vf.Addr) string {
+		if a == vf.MustAddr("0000:01:10.2") && busy.Load() {
+			return "PF ens4 VF 1: bind driver vfio-pci"
+		}
+		return ""
+	}})
+	k.shows(low, none)
+	busy.Store(true)
+	_, err := k.client("intel.com/low").Allocate(t.Context(), request("0000:01:10.0", "0000:01:10.2"))
+	refusedFor(t, err, "0000:01:10.2", "bind driver vfio-pci")
+	if all := p.Allocations().All(); len(all) > 0 {
+		t.Errorf("what was refused counts as given out: %+v", all)
+	}
+	busy.Store(false)
+	if _, err := k.client("intel.com/low").Allocate(t.Context(), request("0000:01:10.0", "0000:01:10.2")); err != nil {
+		t.Error(err)
 	}
 }
 

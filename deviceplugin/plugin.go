@@ -51,8 +51,8 @@ type Options struct {
 	// HostOwns returns Host.Owns as it is now. It is called from Run's goroutine
 	// each time that pools are made. May be nil: then no whole PF is offered.
 	HostOwns func() func(vf.PF) string
-	// Unfit is Host.Unfit. It is called from Run's goroutine; call Refresh when
-	// its answers change.
+	// Unfit is Host.Unfit. It is called from Run's goroutine, and concurrently by
+	// each Allocate; it answers from memory. Call Refresh when its answers change.
 	Unfit func(vf.Addr) string
 	// OnAllocate is told of each Allocation before the kubelet gets its answer.
 	// It may be called concurrently. May be nil.
@@ -341,10 +341,11 @@ func (p *Plugin) retire(pools []Pool) bool {
 
 // allocate makes the devices those of one resource, or refuses all of them. It is
 // the last word: two pools that have a device one after the other, in a change of
-// configuration, do not both get here with success.
+// configuration, do not both get here with success; and neither do a pod and somebody
+// who works on the VF, who first says so (Unfit) and then looks for allocations.
 func (p *Plugin) allocate(list []Allocation) error {
-	held, id, ok := p.allocations.claim(list, p.holdings.over)
-	if !ok {
+	done, id, held := p.allocations.claim(list, p.holdings.over)
+	if held != nil {
 		holder := p.holder(id, list[0].Resource)
 		if holder == "" {
 			holder = "a container as " + held.Resource
@@ -352,10 +353,33 @@ func (p *Plugin) allocate(list []Allocation) error {
 		return refusal.New(fmt.Sprintf("resource %q", list[0].Resource), "devices", id,
 			"a device that no other resource has given out").Because(errors.New("held by " + holder))
 	}
+	if id, cause := p.unfit(list); cause != "" {
+		p.allocations.revert(done)
+		return refusal.New(fmt.Sprintf("resource %q", list[0].Resource), "devices", id, "a healthy device").Because(errors.New(cause))
+	}
 	for _, a := range list {
 		p.opts.OnAllocate(a)
 	}
 	return nil
+}
+
+// unfit returns the first VF that must not be given out by now, and why.
+func (p *Plugin) unfit(list []Allocation) (id, cause string) {
+	if p.opts.Unfit == nil {
+		return "", ""
+	}
+	for _, a := range list {
+		for _, id := range a.IDs {
+			addr, err := vf.ParseAddr(id)
+			if err != nil {
+				continue // an auxiliary device
+			}
+			if cause := p.opts.Unfit(addr); cause != "" {
+				return id, cause
+			}
+		}
+	}
+	return "", ""
 }
 
 // report logs what a person would want to know about a pool that changed.
