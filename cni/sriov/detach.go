@@ -79,7 +79,7 @@ func (d *Driver) detachNetdev(ctx context.Context, ns *os.File, r cni.Record, p 
 	if err != nil {
 		return err
 	}
-	if l.Alias != markOf(r) && len(d.differences(host, l, p)) == 0 {
+	if l.Alias != markOf(r) && len(d.differences(host, l, p)) == 0 && (r.Phase != cni.Attached || len(p.foreign(l.AltNames)) == 0) {
 		return nil // untouched, or restored before
 	}
 	n := netdev{conn: host, index: l.Index}
@@ -181,7 +181,7 @@ func ignore(err error, those ...error) error {
 	return err
 }
 
-// restoreNetdev gives the device its name, MTU and MAC.
+// restoreNetdev gives the device its names, MTU and MAC.
 func (d *Driver) restoreNetdev(ctx context.Context, n netdev, l netns.Link, r cni.Record, p prior) error {
 	if err := n.down(l); err != nil {
 		return err
@@ -191,6 +191,7 @@ func (d *Driver) restoreNetdev(ctx context.Context, n netdev, l netns.Link, r cn
 	if err == nil && name != p.Netdev {
 		d.log.WarnContext(ctx, "the VF's name is taken on the host, it has another one now", append(d.keys(r, p), "name", p.Netdev, "now", name)...)
 	}
+	errs = append(errs, n.setAltNames(p))
 	if l.MTU != p.MTU {
 		errs = append(errs, n.setMTU(p.MTU))
 	}

@@ -316,6 +316,7 @@ func TestInvariant4TenantChangesAreUndone(t *testing.T) {
 		"MTU":   h.LinkSetMTU(l, 1300),
 		"name":  h.LinkSetName(l, "mine"),
 		"alias": h.LinkSetAlias(l, "mine"),
+		"other": h.LinkAddAltName(l, "mine-too"),
 		"up":    h.LinkSetUp(l),
 
 		"promisc":  h.SetPromiscOn(l),

@@ -24,11 +24,14 @@ type prior struct {
 	PF     vf.Addr `json:"pf"`
 	Index  int     `json:"index"`
 	Driver string  `json:"driver"`
-	// Netdev is empty for a VF on a userspace driver, and so are the three below.
+	// Netdev is empty for a VF on a userspace driver, and so are the four below.
 	Netdev string `json:"netdev,omitempty"`
 	MAC    string `json:"mac,omitempty"`
 	MTU    int    `json:"mtu,omitempty"`
 	Alias  string `json:"alias,omitempty"`
+	// AltNames are the device's alternative names; nil in records of versions that
+	// did not note them, empty for none.
+	AltNames []string `json:"altNames,omitzero"`
 	// Up is the device's administrative state; Promisc and Allmulti are flags that
 	// somebody set.
 	Up       bool `json:"up,omitempty"`
@@ -138,6 +141,7 @@ func (d *Driver) readNetdev(a cni.Attachment, p *prior) error {
 		return refusal.New(object(a), "deviceID", a.Device, fmt.Sprintf("a VF that the host does not use; %s is part of a bond, bridge or VRF (index %d)", l.Name, l.Master))
 	}
 	p.Netdev, p.MAC, p.MTU, p.Alias, p.Up = l.Name, l.MAC, l.MTU, l.Alias, l.Up()
+	p.AltNames = append([]string{}, l.AltNames...)
 	p.Promisc, p.Allmulti = l.Flags&unix.IFF_PROMISC != 0, l.Flags&unix.IFF_ALLMULTI != 0
 	return nil
 }
