@@ -29,8 +29,10 @@ func (c Claims) Of(p vf.PF) string {
 
 // HostClaims looks at every network device of the calling thread's namespace: an
 // address, a route or a master is a claim, and so is any of them on a device that
-// stands on it (a VLAN, a macvlan), however many are in between. Link-local
-// addresses and routes are none: every device that is up has them.
+// stands on it (a VLAN, a macvlan), however many are in between. IPv6's link-local
+// addresses and link-local routes are none: every device that is up has them. An
+// IPv4 address of 169.254.0.0/16 is one, since somebody gave it: storage and clusters
+// run over them.
 //
 // What cannot be read is an error, and then nothing is known to be free.
 func HostClaims() (Claims, error) {
@@ -74,7 +76,7 @@ func claims(links []netlink.Link, addrs []netlink.Addr, routes []netlink.Route) 
 		}
 	}
 	for _, a := range addrs {
-		if !a.IP.IsLinkLocalUnicast() {
+		if a.IP.To4() != nil || !a.IP.IsLinkLocalUnicast() {
 			claim(a.LinkIndex, "carries the address %s", a.IPNet)
 		}
 	}

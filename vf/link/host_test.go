@@ -65,6 +65,9 @@ func TestInvariant7HostClaims(t *testing.T) {
 		{"IPv4 address", func(t *testing.T, h *netlink.Handle, l netlink.Link) {
 			must(t, h.AddrAdd(l, address(t, "192.0.2.1/24")))
 		}, "carries the address 192.0.2.1/24"},
+		{"IPv4 link-local address, which somebody gave it", func(t *testing.T, h *netlink.Handle, l netlink.Link) {
+			must(t, h.AddrAdd(l, address(t, "169.254.7.1/30")))
+		}, "carries the address 169.254.7.1/30"},
 		{"IPv6 address", func(t *testing.T, h *netlink.Handle, l netlink.Link) {
 			must(t, h.AddrAdd(l, address(t, "2001:db8::1/64")))
 		}, "carries the address 2001:db8::1/64"},
