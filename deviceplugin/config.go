@@ -146,8 +146,8 @@ func parseResource(at place, raw json.RawMessage, prefix string) (Resource, erro
 	var selectors, info *later
 	err := at.keys(raw, fields{
 		"resourceName":     text(&res.Name),
-		"resourcePrefix":   text(&res.Prefix),
-		"deviceType":       oneOf(&res.Type, typeNames),
+		"resourcePrefix":   filled(text(&res.Prefix)),
+		"deviceType":       filled(oneOf(&res.Type, typeNames)),
 		"excludeTopology":  boolean(&res.ExcludeTopology),
 		"allocationPolicy": oneOf(&res.Policy, policyNames),
 		"selectors":        put(&selectors),
@@ -190,6 +190,16 @@ func put(into **later) func(place, json.RawMessage) error {
 	return func(at place, raw json.RawMessage) error {
 		*into = &later{at: at, raw: raw}
 		return nil
+	}
+}
+
+// filled passes the empty text over, which has always been as good as absent here.
+func filled(read func(place, json.RawMessage) error) func(place, json.RawMessage) error {
+	return func(at place, raw json.RawMessage) error {
+		if string(raw) == `""` {
+			return nil
+		}
+		return read(at, raw)
 	}
 }
 

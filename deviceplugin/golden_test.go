@@ -341,6 +341,19 @@ func TestNoDefaultPrefix(t *testing.T) {
 	}
 }
 
+// TestEmptyTextIsAbsent: the SR-IOV network device plugin takes the empty text for the
+// default, and templates write it.
+func TestEmptyTextIsAbsent(t *testing.T) {
+	const text = `{"resourceList":[{"resourceName":"b","resourcePrefix":"","deviceType":"","selectors":{"vdpaType":""}}]}`
+	cfg, err := deviceplugin.Parse(strings.NewReader(text), "config.json", "intel.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := cfg.Resources[0]; r.String() != "intel.com/b" || r.Type != deviceplugin.NetDevice {
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestEmptyList: no resources is a configuration, however it is written.
 func TestEmptyList(t *testing.T) {
 	for _, text := range []string{`{"resourceList":[]}`, `{"resourceList":null}`, `{}`} {
