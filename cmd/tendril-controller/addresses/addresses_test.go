@@ -284,3 +284,21 @@ func TestRangesAreNotCountedOnTopOfThemselves(t *testing.T) {
 		t.Errorf("%v addresses are with nodes, want 1", got)
 	}
 }
+
+// TestOneDefinitionHidesNoMetrics: addresses are those of a chain's first plugin; an
+// ipam of a later one, which nobody reads, is no second range of the same name. Two
+// series of one name would be the end of all the controller's metrics.
+func TestOneDefinitionHidesNoMetrics(t *testing.T) {
+	w := newWorld(t)
+	if err := w.api.Apply(t.Context(), `{"apiVersion":"k8s.cni.cncf.io/v1","kind":"NetworkAttachmentDefinition","metadata":{"name":"red","namespace":"default"},
+		"spec":{"config":"{\"plugins\":[{\"type\":\"macvlan\",\"ipam\":{\"type\":\"whereabouts\",\"range\":\"10.0.0.0/24\"}},{\"type\":\"tuning\",\"ipam\":{\"type\":\"whereabouts\",\"range\":\"10.0.0.0/24\"}}]}"}}`); err != nil {
+		t.Fatal(err)
+	}
+	ranges, _ := w.replica("only")
+	w.eventually("metrics of the range", func() error {
+		if got := metrics(t, ranges); got["tendril_range_capacity default/red 0 10.0.0.1-10.0.0.254"] != 254 {
+			return fmt.Errorf("%v", got)
+		}
+		return nil
+	})
+}

@@ -84,26 +84,24 @@ func (r *Ranges) read(ctx context.Context, client dynamic.Interface) error {
 	return nil
 }
 
-// rangesOf are the ranges of a definition whose addresses the cluster shares; what
-// cannot be read has none, and its pods say why.
+// rangesOf are the ranges of a definition whose addresses the cluster shares, which
+// are those of its first plugin; what cannot be read has none, and its pods say why.
 func rangesOf(u *unstructured.Unstructured) (out []forecast.Range) {
 	config, _, _ := unstructured.NestedString(u.Object, "spec", "config")
 	n, err := netconf.ParseNetwork(u.GetName(), []byte(config), u.GetName())
 	if err != nil {
 		return nil
 	}
-	for _, p := range n.Plugins {
-		raw, kind, err := netconf.ParseIPAM(p)
-		if err != nil || kind != ipam.TypeTendril && kind != ipam.TypeWhereabouts {
-			continue
-		}
-		c, err := ipam.Parse(json.RawMessage(raw))
-		if err != nil {
-			continue
-		}
-		for i, set := range c.Cluster.Sets {
-			out = append(out, forecast.Range{Network: u.GetNamespace() + "/" + u.GetName(), Index: i, Space: c.Cluster.Space, Set: set})
-		}
+	raw, kind, err := netconf.ParseIPAM(n.Plugins[0])
+	if err != nil || kind != ipam.TypeTendril && kind != ipam.TypeWhereabouts {
+		return nil
+	}
+	c, err := ipam.Parse(json.RawMessage(raw))
+	if err != nil {
+		return nil
+	}
+	for i, set := range c.Cluster.Sets {
+		out = append(out, forecast.Range{Network: u.GetNamespace() + "/" + u.GetName(), Index: i, Space: c.Cluster.Space, Set: set})
 	}
 	return out
 }
