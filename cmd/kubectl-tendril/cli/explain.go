@@ -75,7 +75,7 @@ func (t *tool) factsOf(ctx context.Context, f *fleet.Fleet, namespace, name stri
 	facts := explain.Facts{Pod: pod}
 	events, err := f.Client.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("involvedObject.name", name).String()})
 	if err != nil {
-		t.warn("events of the pod are not known: %v", err)
+		facts.Unheard = err.Error()
 	} else {
 		facts.Events = slices.DeleteFunc(events.Items, func(e corev1.Event) bool {
 			return e.InvolvedObject.Kind != "Pod" || e.InvolvedObject.UID != "" && e.InvolvedObject.UID != pod.UID

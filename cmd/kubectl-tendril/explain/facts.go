@@ -14,8 +14,9 @@ import (
 // Facts are all that is known about one pod.
 type Facts struct {
 	Pod *corev1.Pod
-	// Events are the pod's, in any order.
-	Events []corev1.Event
+	// Events are the pod's, in any order; Unheard says why they are not known.
+	Events  []corev1.Event
+	Unheard string
 	// Known are the definitions and what else the webhook would judge by. Without
 	// Networks, definitions are not known, and Unread says why.
 	Known  validate.Facts

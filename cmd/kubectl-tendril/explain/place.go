@@ -36,7 +36,11 @@ func (c *chain) scheduling() {
 			l.advise(do)
 		}
 	}
-	if len(l.Do) == 0 {
+	switch {
+	case len(l.Do) > 0:
+	case c.undefined():
+		l.advise("the scheduler's message says what keeps the pod from the nodes; whether it is a device of its networks is not known without their definitions")
+	default:
 		l.advise("the scheduler's message says what keeps the pod from the nodes; it is no device of its networks")
 	}
 }
@@ -65,6 +69,8 @@ func (c *chain) supply(l *Link, resource string) (do string) {
 	}
 	slices.Sort(holders)
 	switch {
+	case len(c.facts.Nodes) == 0:
+		return fmt.Sprintf("which nodes offer %s, and who has it, is not known: somebody who may read nodes sees it (kubectl tendril status)", resource)
 	case len(making) > 0:
 		return fmt.Sprintf("wait for the VFs of %s, which are being made; if that takes minutes: kubectl tendril status", brief(making))
 	case sick > 0:

@@ -123,6 +123,10 @@ func (c *chain) events() {
 	const most = 5
 	l := c.link("events")
 	l.State = None
+	if c.facts.Unheard != "" {
+		l.say("not known: %s", c.facts.Unheard)
+		return
+	}
 	seen := map[string]bool{}
 	for _, e := range newestFirst(c.facts.Events) {
 		line := fmt.Sprintf("%s: %s", e.Reason, cut(inner(e.Message)))
