@@ -13,9 +13,12 @@ import (
 	nad "github.com/k8snetworkplumbingwg/network-attachment-definition-client/pkg/apis/k8s.cni.cncf.io/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
+
+	vfv1alpha1 "github.com/tendril-cni/tendril/vf/v1alpha1"
 )
 
 // Object is one decoded object of a file.
@@ -139,7 +142,31 @@ func (r Rules) lint(o Object, namespace string, present Networks) []Finding {
 			old, _ = json.Marshal(d) // it was JSON
 		}
 	}
-	return r.Object(o.Kind, namespace, old, o.Raw)
+	return append(unserved(o), r.Object(o.Kind, namespace, old, o.Raw)...)
+}
+
+// unserved judges what of a VF policy never comes as far as admission: a version
+// that the API server does not have, and fields, which it drops or refuses as its
+// client wishes. Case counts there, as it does not where JSON is read otherwise.
+func unserved(o Object) []Finding {
+	var u map[string]any
+	if o.Kind != VFPolicyKind || json.Unmarshal(o.Raw, &u) != nil {
+		return nil
+	}
+	l := &list{object: objectName(VFPolicyKind.Kind, "", o.Name)}
+	if version := vfv1alpha1.GroupVersion.String(); u["apiVersion"] != version {
+		l.add(VFPolicy, Deny, "apiVersion", u["apiVersion"], version)
+	}
+	// What is of another type is the check's affair.
+	strict, _ := runtime.AsStrictDecodingError(runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(u, &vfv1alpha1.VFPolicy{}, true))
+	if strict == nil {
+		return l.all
+	}
+	for _, err := range strict.Errors() {
+		_, field, _ := strings.Cut(strings.TrimSuffix(err.Error(), `"`), `unknown field "`)
+		l.add(VFPolicy, Deny, field, verbatim("given"), "absent: a VFPolicy has no such field")
+	}
+	return l.all
 }
 
 // template returns the pods that a workload makes, nil for any other object. The
