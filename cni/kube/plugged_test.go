@@ -115,11 +115,11 @@ func TestRunning(t *testing.T) {
 		if pod, err = w.client.CoreV1().Pods(w.namespace).UpdateStatus(t.Context(), pod, metav1.UpdateOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		if running, err := r.Running(t.Context(), ref(pod)); err != nil || running != (phase == corev1.PodRunning) {
-			t.Errorf("%s: running=%v (%v)", phase, running, err)
+		if running, over, err := r.Running(t.Context(), ref(pod)); err != nil || running != (phase == corev1.PodRunning) || over != (phase == corev1.PodSucceeded) {
+			t.Errorf("%s: running=%v, over=%v (%v)", phase, running, over, err)
 		}
 	}
-	if running, err := r.Running(t.Context(), cni.PodRef{Namespace: w.namespace, Name: "nobody"}); err != nil || running {
-		t.Errorf("a pod that is gone: running=%v (%v)", running, err)
+	if running, over, err := r.Running(t.Context(), cni.PodRef{Namespace: w.namespace, Name: "nobody"}); err != nil || running || !over {
+		t.Errorf("a pod that is gone: running=%v, over=%v (%v)", running, over, err)
 	}
 }

@@ -59,6 +59,9 @@ type upkeep struct {
 	// suspects are pods that ask for networks and are unknown, since the last
 	// audit: only what it finds twice can be more than a pod that is starting.
 	suspects map[cni.PodRef]bool
+	// over are those that were asked about and never need be again: Jobs leave their
+	// pods behind, for days.
+	over map[cni.PodRef]bool
 }
 
 // resume does, before the socket is served, what an earlier daemon or another
@@ -198,13 +201,19 @@ func (d *daemon) audit(ctx context.Context, auditor *cni.Auditor) {
 	if err != nil && ctx.Err() == nil && !cni.NeedsRuntime(err) {
 		d.Log.Warn("audit", "error", err)
 	}
-	suspects, singleHomed := map[cni.PodRef]bool{}, 0
+	d.lonely(ctx, unknown)
+}
+
+// lonely tells of those of the unknown pods that run without their networks.
+func (d *daemon) lonely(ctx context.Context, unknown []cni.Pod) {
+	suspects, over, singleHomed := map[cni.PodRef]bool{}, map[cni.PodRef]bool{}, 0
 	for _, pod := range unknown {
 		suspects[pod.PodRef] = true
-		if !d.upkeep.suspects[pod.PodRef] {
+		if over[pod.PodRef] = d.upkeep.over[pod.PodRef]; over[pod.PodRef] || !d.upkeep.suspects[pod.PodRef] {
 			continue
 		}
-		running, err := d.reporter.Running(ctx, pod.PodRef)
+		running, ended, err := d.reporter.Running(ctx, pod.PodRef)
+		over[pod.PodRef] = ended
 		switch {
 		case err != nil:
 			d.Log.Debug("whether a pod runs is not known", "pod", pod.PodRef, "error", err)
@@ -214,7 +223,7 @@ func (d *daemon) audit(ctx context.Context, auditor *cni.Auditor) {
 			d.reporter.Missing(pod.PodRef, "the pod runs without the networks that it asks for: it was started while the container runtime did not call Tendril; it gets them when it is started again")
 		}
 	}
-	d.upkeep.suspects = suspects
+	d.upkeep.suspects, d.upkeep.over = suspects, over
 	d.counts.singleHomed.Set(float64(singleHomed))
 }
 
