@@ -46,6 +46,11 @@ func decodeGiven(stdin []byte) (g given, err error) {
 	return g, nil
 }
 
+// named is as much of the attachment as its record's name is made of.
+func (c call) named(kind string) cni.Attachment {
+	return cni.Attachment{Kind: kind, ContainerID: c.ContainerID, IfName: c.IfName}
+}
+
 // attachment is what the call asks for, without addresses.
 func (c call) attachment(kind string) (cni.Attachment, error) {
 	g, err := c.given()

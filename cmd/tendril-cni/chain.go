@@ -111,8 +111,11 @@ func (m chained) del(ctx context.Context, c call) error {
 		return err
 	}
 	e, ok, err := dir.Get(m.kind, c.ContainerID, c.IfName)
-	if err != nil || !ok {
+	if err != nil {
 		return err
+	}
+	if !ok {
+		return dir.Remove(c.named(m.kind)) // cut short, if there is any
 	}
 	return m.undo(ctx, dir, e, nil)
 }

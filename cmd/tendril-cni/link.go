@@ -218,8 +218,9 @@ func (d driver) del(ctx context.Context, c call) error {
 		return err
 	}
 	if !ok {
-		// Nothing of ours; but the ipam may hold an address all the same.
-		return releaseUnknown(ctx, c)
+		// Nothing of ours but a record that was cut short; but the ipam may hold an
+		// address all the same.
+		return errors.Join(releaseUnknown(ctx, c), dir.Remove(c.named(d.kind)))
 	}
 	return d.undo(ctx, dir, e, nil)
 }

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -122,6 +123,21 @@ func TestInvariant3KilledAnywhere(t *testing.T) {
 			if killed == 0 {
 				t.Error("no ADD was killed")
 			}
+		})
+	}
+}
+
+// TestInvariant3HalfWrittenRecord: ADD died before its record had its name.
+func TestInvariant3HalfWrittenRecord(t *testing.T) {
+	for _, kind := range []string{"macvlan", "host-device", "tuning"} {
+		t.Run(kind, func(t *testing.T) {
+			s := newSide(t, "tendril")
+			dir := filepath.Join("/var/lib/cni/tendril", kind)
+			if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, ".new-pod1@net1.json"), []byte(`{"reco`), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			s.must(call{verb: "DEL", conf: map[string]any{"cniVersion": "1.0.0", "name": "blue", "type": kind, "master": "up0", "device": "up0"}})
+			s.empty()
 		})
 	}
 }
