@@ -148,15 +148,15 @@ func (b *AddressBlock) At(slot int) *Slot {
 	return nil
 }
 
-// mostReason is what the definition allows for a Reason, in characters.
-const mostReason = 256
+// longestText is what the definition allows for a Reason, in characters.
+const longestText = 256
 
 // clip cuts a reason to what there is room for: names alone can be longer.
 func clip(text string) string {
-	if len(text) <= mostReason {
+	if len(text) <= longestText {
 		return text
 	}
-	return text[:mostReason-3] + "..."
+	return text[:longestText-3] + "..."
 }
 
 // Set makes s the entry of its slot, with the next sequence number.
