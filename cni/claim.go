@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/tendril-cni/tendril/cni/journal"
@@ -38,8 +39,30 @@ func (u *Unclaimed) Unwrap() error { return u.cause }
 // intend reserves what the planned attachments get and records them, in one
 // transaction. Where the node lacks slots, they are claimed outside of it, and all
 // of it is done again: nothing was written until then. records are filled with
-// what was reserved.
+// what was reserved. Where it fails nothing is left in the journal.
 func (e *Engine) intend(ctx context.Context, r Request, step string, records []Record, plan []Planned) error {
+	err := e.reserveOrClaim(ctx, r, step, records, plan)
+	if err == nil || !slices.ContainsFunc(plan, func(p Planned) bool { return p.Attachment.Claim != "" }) {
+		return err
+	}
+	forgotten := e.Journal.Update("ungrant", func(tx *journal.Tx) error {
+		for _, p := range plan {
+			if a := p.Attachment; a.Claim != "" {
+				if err := ipam.Ungrant(tx.Bucket(journal.Addresses), a.Config.Name, owner(a)); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if forgotten != nil {
+		return errors.Join(err, forgotten)
+	}
+	return err
+}
+
+// reserveOrClaim is intend, which may leave what claims were found to have.
+func (e *Engine) reserveOrClaim(ctx context.Context, r Request, step string, records []Record, plan []Planned) error {
 	ctx, cancel := context.WithTimeout(ctx, claimTime)
 	defer cancel()
 	for {

@@ -121,6 +121,46 @@ func TestInvariant9ClaimsThatFail(t *testing.T) {
 	}
 }
 
+// landlord knows one claim's address and has nothing for anybody else.
+type landlord struct{ journal *journal.Journal }
+
+func (l landlord) Claim(_ context.Context, need *ipam.NeedSlots) error {
+	if need.Owner.Claim == "" {
+		return &ipam.SharedExhaustedError{}
+	}
+	return l.journal.Update("grant", func(tx *journal.Tx) error {
+		ledger := ipam.NewLedger(tx.Bucket(journal.Addresses))
+		ledger.Grant(need.Network, need.Owner, []netip.Addr{need.Wants[0].Set[0].Start})
+		return ledger.Err()
+	})
+}
+
+// TestFailedClaimsLeaveNothingInTheJournal: a pod whose second network is used up is
+// tried again and again, each time in another sandbox.
+func TestFailedClaimsLeaveNothingInTheJournal(t *testing.T) {
+	w := newWorld(t)
+	for name, subnet := range map[string]string{"red": "192.0.2.0/28", "green": "198.51.100.0/28"} {
+		w.nads["blue/"+name] = cni.Definition{Namespace: "blue", Name: name, Config: `{"cniVersion":"1.0.0","type":"macvlan","master":"m0",
+			"ipam":{"type":"tendril","ranges":[{"subnet":"` + subnet + `"}]}}`}
+	}
+	w.pod(`[{"name":"red","ipam-claim-reference":"mine"},{"name":"green"}]`)
+	e := w.engine()
+	e.Claim = landlord{e.Journal}
+	for i := range 3 {
+		if _, err := e.Add(context.Background(), request(fmt.Sprintf("c%d", i))); !errors.Is(err, ipam.ErrExhausted) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	if err := e.Journal.View(func(tx *journal.Tx) error {
+		return tx.Bucket(journal.Addresses).ForEach(func(k, v []byte) error {
+			t.Errorf("left over: %q: %s", k, v)
+			return nil
+		})
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestInvariant9AddressesBesideAClaim: of two things that say which address a pod
 // has none is left out in silence.
 func TestInvariant9AddressesBesideAClaim(t *testing.T) {

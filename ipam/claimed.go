@@ -11,6 +11,13 @@ func (l *Ledger) Grant(network string, owner Owner, addrs []netip.Addr) {
 	l.save(grantKey(network, owner), addrs)
 }
 
+// Ungrant forgets what a claim was found to have for owner, where no Reserve follows.
+func Ungrant(store Store, network string, owner Owner) error {
+	l := NewLedger(store)
+	l.drop(grantKey(network, owner))
+	return l.err
+}
+
 // reserveClaimed gives owner the addresses of its claim. The claim's slots belong
 // to no node, so two sandboxes can have them at once: a virtual machine that
 // migrates.
