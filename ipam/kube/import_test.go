@@ -2,6 +2,7 @@ package kube_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/tendril-cni/tendril/cni/refusal"
 	"github.com/tendril-cni/tendril/ipam/reclaim"
 	"github.com/tendril-cni/tendril/ipam/v1alpha1"
 	"github.com/tendril-cni/tendril/ipam/whereabouts"
@@ -93,4 +95,43 @@ func TestInvariant5ImportedAddressesAreTheirPodsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, 20*time.Second, "the address is in quarantine", func() bool { s := imported(); return s != nil && s.Until != nil })
+}
+
+// TestPoolsOfNodeSlicesAreNotImported: their addresses would go into a space that is
+// called like the node, and be given again in their own.
+func TestPoolsOfNodeSlicesAreNotImported(t *testing.T) {
+	old := whereaboutsClient(t)
+	for name, pool := range map[string]string{"unnamed": "worker-7-10.9.0.64-26", "named": "blue-worker-7-10.9.0.64-26"} {
+		t.Run(name, func(t *testing.T) {
+			namespace := "slices-" + name
+			if err := server.API(t).Apply(t.Context(), fmt.Sprintf(`{apiVersion: v1, kind: Namespace, metadata: {name: %[1]s}}
+---
+{apiVersion: whereabouts.cni.cncf.io/v1alpha1, kind: IPPool, metadata: {name: red-10.9.0.0-24, namespace: %[1]s}, spec: {range: 10.9.0.0/24, allocations: {}}}
+`, namespace)); err != nil {
+				t.Fatal(err)
+			}
+			reservations, err := whereabouts.NewReservations(server.Config(t), namespace, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if pools, err := reservations.Importable(t.Context()); err != nil || len(pools) != 1 {
+				t.Fatalf("without slices: %v, %v", pools, err)
+			}
+			for resource, text := range map[string]string{
+				"ippools": fmt.Sprintf(`{"apiVersion":"whereabouts.cni.cncf.io/v1alpha1","kind":"IPPool","metadata":{"name":%q},
+					"spec":{"range":"10.9.0.64/26","allocations":{"1":{"id":"a","podref":"default/p","ifname":"net1"}}}}`, pool),
+				"nodeslicepools": `{"apiVersion":"whereabouts.cni.cncf.io/v1alpha1","kind":"NodeSlicePool","metadata":{"name":"blue"},
+					"spec":{"range":"10.9.0.0/24","sliceSize":"/26"},"status":{"allocations":[{"nodeName":"","sliceRange":"10.9.0.0/26"},{"nodeName":"worker-7","sliceRange":"10.9.0.64/26"}]}}`,
+			} {
+				if err := old.Post().Namespace(namespace).Resource(resource).Body([]byte(text)).Do(t.Context()).Error(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err = reservations.Importable(t.Context())
+			var r *refusal.Refusal
+			if !errors.As(err, &r) || r.Object != "IPPool "+pool || !strings.Contains(r.Allowed, "worker-7") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
 }

@@ -62,11 +62,28 @@ spec:
         openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}
 `
 
+// sliceCRD is the same of slices of nodes.
+const sliceCRD = `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: nodeslicepools.whereabouts.cni.cncf.io}
+spec:
+  group: whereabouts.cni.cncf.io
+  scope: Namespaced
+  names: {kind: NodeSlicePool, listKind: NodeSlicePoolList, singular: nodeslicepool, plural: nodeslicepools}
+  versions:
+    - name: v1alpha1
+      served: true
+      storage: true
+      schema:
+        openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}
+`
+
 func whereaboutsClient(t *testing.T) *rest.RESTClient {
 	t.Helper()
 	config := rest.CopyConfig(server.Config(t))
 	var files []string
-	for i, text := range []string{reservationCRD, poolCRD} {
+	for i, text := range []string{reservationCRD, poolCRD, sliceCRD} {
 		file := filepath.Join(t.TempDir(), fmt.Sprintf("crd%d.yaml", i))
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

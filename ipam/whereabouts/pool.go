@@ -42,9 +42,9 @@ type Address struct {
 }
 
 // Addresses returns the allocations of a pool, by address. It refuses a pool
-// whose name and range disagree, as those of node slices do not: theirs are
-// "<space>-<node>-<slice>", and space has to be told by the caller with
-// AddressesIn.
+// whose name and range disagree. Those of node slices agree: they are called
+// "<space>-<node>-<slice>", or "<node>-<slice>", and what is before the slice is taken
+// for the space (see Reservations.Importable).
 func (p Pool) Addresses() ([]Address, error) {
 	prefix, err := p.prefix()
 	if err != nil {

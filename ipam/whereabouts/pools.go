@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/rest"
+
+	"github.com/tendril-cni/tendril/cni/refusal"
 )
 
 // DefaultNamespace is where whereabouts keeps its objects unless its configuration
@@ -104,4 +107,57 @@ func (r *Reservations) Pools(ctx context.Context) ([]Pool, error) {
 			return out, nil
 		}
 	}
+}
+
+// slicePool is what a NodeSlicePool says of the slices of a range.
+type slicePool struct {
+	Status struct {
+		Allocations []struct {
+			NodeName   string `json:"nodeName"`
+			SliceRange string `json:"sliceRange"`
+		} `json:"allocations"`
+	} `json:"status"`
+}
+
+// Importable returns every IPPool of the namespace, as Pools does, and refuses one of a
+// node's slice: its name looks like that of a network that is called as the node is.
+func (r *Reservations) Importable(ctx context.Context) ([]Pool, error) {
+	pools, err := r.Pools(ctx)
+	if err != nil {
+		return nil, err
+	}
+	data, err := answer(r.client.Get().Namespace(r.namespace).Resource("nodeslicepools").Do(ctx))
+	if apierrors.IsNotFound(err) {
+		return pools, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list NodeSlicePools of whereabouts: %w", err)
+	}
+	var list struct{ Items []slicePool }
+	if err := json.Unmarshal(data, &list); err != nil {
+		return nil, fmt.Errorf("decode NodeSlicePools of whereabouts: %w", err)
+	}
+	for _, p := range pools {
+		for _, s := range list.Items {
+			if err := p.whole(s); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return pools, nil
+}
+
+// whole refuses a pool of one of the slices.
+func (p Pool) whole(slices slicePool) error {
+	for _, a := range slices.Status.Allocations {
+		slice, err := netip.ParsePrefix(a.SliceRange)
+		if err != nil || a.NodeName == "" {
+			continue
+		}
+		if name := PoolName(a.NodeName, slice); p.Metadata.Name == name || strings.HasSuffix(p.Metadata.Name, "-"+name) {
+			return refusal.New("IPPool "+p.Metadata.Name, "spec.range", p.Spec.Range,
+				fmt.Sprintf("a whole range; this is the slice of node %s, which cannot be imported: make its pods again on nodes of Tendril and delete it", a.NodeName))
+		}
+	}
+	return nil
 }

@@ -79,7 +79,7 @@ func (t *tool) importAddresses(ctx context.Context, f *fleet.Fleet, namespace st
 	if err != nil {
 		return err
 	}
-	pools, err := old.Pools(ctx)
+	pools, err := old.Importable(ctx)
 	if err != nil {
 		return err
 	}
