@@ -170,7 +170,13 @@ func (n *Node) sync(p place, block *v1alpha1.AddressBlock, h ipam.Holding, claim
 	if err != nil {
 		return err
 	}
-	n.give(p, h.Owned&^mine)
+	// What an attachment has is not the peer's: reown takes it back, or another node
+	// has it, and the peer is to keep out all the more.
+	used := ipam.Mask(0)
+	for _, x := range lost {
+		used |= 1 << p.cell.Index(x.addr)
+	}
+	n.give(p, h.Owned&^mine&^used)
 	for _, x := range lost {
 		if s := block.At(p.cell.Index(x.addr)); s == nil || s.Until != nil {
 			continue // nobody has it yet: reown takes it back

@@ -3,6 +3,8 @@ package kube_test
 import (
 	"context"
 	"fmt"
+	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -137,4 +139,64 @@ func TestInvariant5WhatWasReclaimedIsTakenBackLater(t *testing.T) {
 			eventually(t, 15*time.Second, "the slot is free", func() bool { return entries(t, space) == 0 })
 		})
 	}
+}
+
+// ledgerOf is another allocator that remembers what is ours.
+type ledgerOf struct {
+	mu   sync.Mutex // guards ours
+	ours map[netip.Addr]bool
+}
+
+func (l *ledgerOf) Take(_ context.Context, _ string, a netip.Addr) (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ours[a] = true
+	return true, nil
+}
+
+func (l *ledgerOf) Give(_ context.Context, _ string, a netip.Addr) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.ours, a)
+	return nil
+}
+
+func (l *ledgerOf) has(a string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ours[netip.MustParseAddr(a)]
+}
+
+// TestInvariant5WhatIsTakenBackIsNotTheOtherAllocators: between reclaim and taking back
+// the address is in use here all the time.
+func TestInvariant5WhatIsTakenBackIsNotTheOtherAllocators(t *testing.T) {
+	space := newSpace()
+	other := &ledgerOf{ours: map[netip.Addr]bool{}}
+	a := newBox(t, server.Config(t), "beside-"+space)
+	a.options.Peer = other
+	a.start(t)
+	c := shared(t, space, `"range":"10.0.0.0/24"`)
+	a.mustAdd(t, c, 1)
+	b, err := newClient(t).Get(t.Context(), "10-0-0-0."+space, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until := metav1.NewTime(time.Now().Add(time.Minute))
+	b.Set(v1alpha1.Slot{Slot: 1, Until: &until, Suspect: true, Reason: "its node was gone"})
+	if _, err := newClient(t).Write(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, "the slot is the node's again", func() bool {
+		b, err := newClient(t).Get(t.Context(), "10-0-0-0."+space, false)
+		if err != nil || b == nil {
+			t.Fatal(b, err)
+		}
+		mine, _ := b.Of(a.name, a.uid)
+		return mine == 0b10
+	})
+	if !other.has("10.0.0.1") {
+		t.Error("the other allocator may give the address of a live pod")
+	}
+	a.mustDel(t, 1)
+	eventually(t, 15*time.Second, "it is the other allocator's when the pod is gone", func() bool { return !other.has("10.0.0.1") })
 }
