@@ -35,8 +35,10 @@ type Want struct {
 	// Index is the range set's index, Set its ranges.
 	Index int
 	Set   RangeSet
-	// Addr is the very address that is asked for; zero for any of Set.
-	Addr netip.Addr
+	// Addr is the very address that is asked for, Asked its place among those that
+	// are; zero for any of Set.
+	Addr  netip.Addr
+	Asked int
 }
 
 // Error names the space and what is wanted.

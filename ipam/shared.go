@@ -138,7 +138,7 @@ func (l *Ledger) decideAsked(picks []choice, c *Cluster, owner Owner, asked []ne
 			return err
 		}
 		if !one.fresh {
-			need.Wants = append(need.Wants, Want{Index: set, Set: c.Sets[set], Addr: p.Addr()})
+			need.Wants = append(need.Wants, Want{Index: set, Set: c.Sets[set], Addr: p.Addr(), Asked: i})
 		}
 		picks[set] = one
 	}

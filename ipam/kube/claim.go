@@ -29,7 +29,7 @@ func (n *Node) Claim(ctx context.Context, need *ipam.NeedSlots) error {
 	for i, w := range need.Wants {
 		var err error
 		if w.Addr.IsValid() {
-			err = n.claimAddr(ctx, need, w, i)
+			err = n.claimAddr(ctx, need, w)
 		} else {
 			err = n.claimAny(ctx, need, w, alike(need.Wants[:i+1])+beside(need, w.Set))
 		}
@@ -346,7 +346,7 @@ func (s *search) exhausted() error {
 
 // claimAddr claims the very address that is asked for. When another node has it,
 // that node is asked: it gives it back if it is idle, or says who has it.
-func (n *Node) claimAddr(ctx context.Context, need *ipam.NeedSlots, w ipam.Want, i int) error {
+func (n *Node) claimAddr(ctx context.Context, need *ipam.NeedSlots, w ipam.Want) error {
 	p := place{need.Space, ipam.CellOf(w.Addr)}
 	slot := p.cell.Index(w.Addr)
 	deadline := time.Now().Add(n.Patience)
@@ -380,19 +380,19 @@ func (n *Node) claimAddr(ctx context.Context, need *ipam.NeedSlots, w ipam.Want,
 			return err
 		}
 		if by.Node == "" || by.Holder != "" || time.Now().After(deadline) {
-			return n.heldBy(w, i, by)
+			return n.heldBy(w, by)
 		}
 		if round == 1 {
 			n.call(ctx, need.Space, []ipam.Cell{p.cell}, &slot)
 		}
 		if pause(ctx, time.Duration(round)*100*time.Millisecond) != nil {
-			return n.heldBy(w, i, by)
+			return n.heldBy(w, by)
 		}
 	}
 }
 
 // heldBy refuses an address and names who has it.
-func (n *Node) heldBy(w ipam.Want, i int, by *v1alpha1.Slot) error {
+func (n *Node) heldBy(w ipam.Want, by *v1alpha1.Slot) error {
 	who := ""
 	switch {
 	case by.Holder != "":
@@ -406,5 +406,5 @@ func (n *Node) heldBy(w ipam.Want, i int, by *v1alpha1.Slot) error {
 	case by.Until != nil:
 		who = fmt.Sprintf("in quarantine until %s: %s", by.Until.UTC().Format(time.RFC3339), by.Reason)
 	}
-	return refusal.New("", fmt.Sprintf("ips[%d]", i), w.Addr.String(), fmt.Sprintf("a free address of %s; this one is %s", w.Set, who))
+	return refusal.New("", fmt.Sprintf("ips[%d]", w.Asked), w.Addr.String(), fmt.Sprintf("a free address of %s; this one is %s", w.Set, who))
 }

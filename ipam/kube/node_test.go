@@ -228,6 +228,21 @@ func TestAskedAddressNamesItsHolder(t *testing.T) {
 	}
 }
 
+// TestInvariant9RefusalNamesThePlaceOfTheAddressAskedFor: the first of the two is there
+// on the node, the second is not.
+func TestInvariant9RefusalNamesThePlaceOfTheAddressAskedFor(t *testing.T) {
+	c := shared(t, newSpace(), `"ipRanges":[{"range":"10.0.0.0/24"},{"range":"fd00::/64"}]`)
+	a, b := newBox(t, server.Config(t), "a").start(t), newBox(t, server.Config(t), "b").start(t)
+	a.mustAdd(t, c, 1, "10.0.0.9", "fd00::9")
+	b.mustAdd(t, c, 2, "10.0.0.8", "fd00::8")
+	b.mustDel(t, 2)
+	_, err := b.add(t.Context(), c, pod(2), "10.0.0.8", "fd00::9")
+	var r *refusal.Refusal
+	if !errors.As(err, &r) || r.Field != "ips[1]" || r.Value != `"fd00::9"` {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestWhatTheAPIServerRefusesIsSaidInItsWords: whoever reads the pod's event has to
 // mend it.
 func TestWhatTheAPIServerRefusesIsSaidInItsWords(t *testing.T) {
