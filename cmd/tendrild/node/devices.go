@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -108,7 +109,11 @@ func recall(j *journal.Journal, into *deviceplugin.Allocations) error {
 		})
 	})
 	slices.SortFunc(all, func(a, b deviceplugin.Allocation) int { return a.Time.Compare(b.Time) })
+	now := time.Now()
 	for _, a := range all {
+		if a.Time.After(now) {
+			a.Time = now // the clock was set back
+		}
 		into.Add(a)
 	}
 	return err

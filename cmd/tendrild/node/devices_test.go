@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -134,6 +135,21 @@ func TestInvariant6BorrowedVFIsInUse(t *testing.T) {
 	slices.Sort(ids)
 	if diff := cmp.Diff([]string{"0000:01:10.2", "0000:01:10.4", "0000:01:10.6", "0000:01:11.0"}, ids); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestAllocationFromTheFuture: the clock was set back since, as it is on machines
+// that boot with a wrong one. Until it got there again the device would count as that
+// of a pod that is being started, and no other resource could have it.
+func TestAllocationFromTheFuture(t *testing.T) {
+	j := testJournal(t)
+	remember(j, slog.New(slog.DiscardHandler))(deviceplugin.Allocation{Resource: "intel.com/low", IDs: []string{"0000:01:10.0"}, Time: time.Now().Add(5 * time.Hour)})
+	var all deviceplugin.Allocations
+	if err := recall(j, &all); err != nil {
+		t.Fatal(err)
+	}
+	if a, ok := all.Last("0000:01:10.0"); !ok || a.Time.After(time.Now()) {
+		t.Errorf("recalled as %+v, %v", a, ok)
 	}
 }
 
