@@ -50,6 +50,12 @@ it through before you send it.`,
 		if err != nil {
 			return err
 		}
+		// The first look decides whether the cluster can be seen at all: without it no
+		// archive of before gives way.
+		nodes, err := f.Nodes(cmd.Context())
+		if err != nil {
+			return err
+		}
 		name := "tendril-" + t.Now().UTC().Format("20060102T150405")
 		out := t.Streams.Out
 		if path != "-" {
@@ -61,7 +67,7 @@ it through before you send it.`,
 			defer file.Close()
 			out = file
 		}
-		return t.collect(cmd.Context(), f, bundle.New(out, name, t.Now()), path)
+		return t.collect(cmd.Context(), f, nodes, bundle.New(out, name, t.Now()), path)
 	}
 	return cmd
 }
@@ -75,13 +81,8 @@ type collector struct {
 	err     error
 }
 
-func (t *tool) collect(ctx context.Context, f *fleet.Fleet, a *bundle.Archive, path string) error {
+func (t *tool) collect(ctx context.Context, f *fleet.Fleet, nodes []corev1.Node, a *bundle.Archive, path string) error {
 	c := &collector{tool: t, f: f, archive: a}
-	// The first look decides whether the cluster can be seen at all.
-	nodes, err := f.Nodes(ctx)
-	if err != nil {
-		return err
-	}
 	c.objects(ctx)
 	c.nodes(nodes)
 	pods := c.pods(ctx)

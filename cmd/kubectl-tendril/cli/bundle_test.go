@@ -14,6 +14,9 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"github.com/tendril-cni/tendril/cmd/kubectl-tendril/cli"
 )
 
 // planted are secrets that lie everywhere in the cluster of the bundle's test.
@@ -155,4 +158,19 @@ func unpack(t *testing.T, path string) map[string]string {
 		t.Errorf("directories %v", roots)
 	}
 	return files
+}
+
+// TestBundleLeavesAnArchiveAlone: where the cluster cannot be asked there is nothing
+// to put in the place of what was collected before.
+func TestBundleLeavesAnArchiveAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "before.tar.gz")
+	if err := os.WriteFile(path, []byte("before"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, complaints strings.Builder
+	code := cli.Run(t.Context(), []string{"bundle", "-f", path, "--server=https://127.0.0.1:1"}, cli.Program{
+		Streams: genericiooptions.IOStreams{In: strings.NewReader(""), Out: &out, ErrOut: &complaints}})
+	if text, err := os.ReadFile(path); code != cli.Unseen || err != nil || string(text) != "before" {
+		t.Errorf("exit code %d, %q in the file, %v\n%s", code, text, err, complaints.String())
+	}
 }
