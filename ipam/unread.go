@@ -28,6 +28,8 @@ var notOf = map[string][]string{
 type Key struct {
 	// Path is its place, such as "ipam.ranges[0][1].range_start".
 	Path string
+	// Value is what stands there, as JSON.
+	Value json.RawMessage
 	// Known are the keys that are read there, in alphabetical order.
 	Known []string
 }
@@ -78,7 +80,7 @@ func unread(path string, raw json.RawMessage, form reflect.Type, not []string) (
 		for _, key := range slices.Sorted(maps.Keys(object)) {
 			name, inner := lookUp(known, key)
 			if name == "" {
-				out = append(out, Key{path + "." + key, slices.Sorted(maps.Keys(known))})
+				out = append(out, Key{path + "." + key, object[key], slices.Sorted(maps.Keys(known))})
 				continue
 			}
 			out = append(out, unread(path+"."+key, object[key], inner, nil)...)

@@ -266,7 +266,7 @@ func TestFieldsWithoutEffect(t *testing.T) {
 		{`{"name":"n","plugins":[{"type":"macvlan"},{"type":"tuning","mtuu":9000}]}`, []string{"warn N015 spec.config.plugins[1].mtuu"}, "allowed: mtu,"},
 		{`{"name":"n","plugins":[{"type":"macvlan"},{"type":"banana","mtuu":9000}]}`, nil, ""},
 		{`{"type":"macvlan","ipam":{"type":"host-local","ranges":[[{"subnet":"10.0.0.0/24","range_start":"10.0.0.9"}]]}}`,
-			[]string{"warn N015 spec.config.ipam.ranges[0][0].range_start"}, "allowed: rangeStart, if that is what is meant: ipam of type host-local has no such field"},
+			[]string{"warn N015 spec.config.ipam.ranges[0][0].range_start"}, `value "10.0.0.9" is not allowed; allowed: rangeStart, if that is what is meant: ipam of type host-local has no such field`},
 		{`{"type":"macvlan","ipam":{"type":"host-local","subnet":"10.0.0.0/24","resolvConf":"/etc/resolv.conf","dns":{}}}`,
 			[]string{"warn N015 spec.config.ipam.resolvConf", "warn N015 spec.config.ipam.dns"}, "name the servers in dns"},
 		{`{"type":"bridge","ipMasqBackend":"iptables","ipam":{"type":"static","addresses":[{"address":"10.0.0.1/24"}],"dns":{"search":["a"]}}}`,

@@ -34,7 +34,7 @@ func (l *list) unread(n netconf.Network, config []byte) {
 		}
 		for _, k := range ipam.Unread(raw) {
 			key := k.Path[strings.LastIndexByte(k.Path, '.')+1:]
-			l.add(NoEffect, Warn, path+k.Path, key, instead(key, k.Known, "ipam of type "+kind))
+			l.add(NoEffect, Warn, path+k.Path, verbatim(short(string(k.Value))), instead(key, k.Known, "ipam of type "+kind))
 		}
 		l.idle(path, p, raw, kind)
 	}
