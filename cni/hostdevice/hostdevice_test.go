@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -127,6 +128,31 @@ func TestPodThatMarksItsDeviceAnew(t *testing.T) {
 				t.Errorf("came back as %+v", back)
 			}
 		})
+	}
+}
+
+// TestPodThatGivesItsDeviceOtherNames: alternative names go with a device, and the
+// kernel moves none to where one of them is taken. The pod's are not the host's.
+func TestPodThatGivesItsDeviceOtherNames(t *testing.T) {
+	dev, _ := netnstest.Veth(t)
+	other, _ := netnstest.Veth(t)
+	pod, d := netnstest.Pod(t), driver()
+	host, inside := netnstest.Handle(t, nil), netnstest.Handle(t, pod)
+	if err := host.LinkAddAltName(dev, "own"); err != nil {
+		t.Fatal(err)
+	}
+	r := netnstest.MustAttach(t, d, pod, named(dev))
+	l := netnstest.Link(t, inside, "net1")
+	if err := errors.Join(inside.LinkAddAltName(l, other.Attrs().Name), inside.LinkAddAltName(l, "mine"), inside.LinkDelAltName(l, "own")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := d.Detach(ctx, pod, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := netnstest.Link(t, host, dev.Attrs().Name).Attrs().AltNames; !slices.Equal(got, []string{"own"}) {
+		t.Errorf("alternative names %v, want its own", got)
 	}
 }
 

@@ -79,7 +79,7 @@ func (d *Driver) detachNetdev(ctx context.Context, ns *os.File, r cni.Record, p 
 	if err != nil {
 		return err
 	}
-	if l.Alias != markOf(r) && len(d.differences(host, l, p)) == 0 && (r.Phase != cni.Attached || len(p.foreign(l.AltNames)) == 0) {
+	if l.Alias != markOf(r) && len(d.differences(host, l, p)) == 0 && (r.Phase != cni.Attached || len(netns.ForeignAltNames(l, p.AltNames)) == 0) {
 		return nil // untouched, or restored before
 	}
 	n := netdev{conn: host, index: l.Index}
@@ -131,7 +131,7 @@ func (d *Driver) fetch(ctx context.Context, host *netns.Conn, ns *os.File, r cni
 		if err := owned(l, r, true); err != nil {
 			return false, err
 		}
-		err = send(ns, l.Index, name)
+		err = send(ns, l, name, p)
 		if errors.Is(err, netns.ErrNameTaken) {
 			name = spareName(p.VF)
 		}
@@ -161,14 +161,18 @@ func owned(l netns.Link, r cni.Record, inPod bool) error {
 	return fmt.Errorf("%s belongs to %q now", l.Name, l.Alias)
 }
 
-// send moves a device from the pod to the host.
-func send(ns *os.File, index int, name string) error {
+// send moves a device from the pod to the host, without the alternative names that
+// it got in the pod: one that is taken on the host would keep it there.
+func send(ns *os.File, l netns.Link, name string, p prior) error {
+	if err := netns.DropAltNames(ns, l, p.AltNames); err != nil {
+		return err
+	}
 	conn, err := netns.Dial(ns)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	return conn.Move(index, nil, netns.Target{Name: name})
+	return conn.Move(l.Index, nil, netns.Target{Name: name})
 }
 
 // ignore returns nil if err is one of those.
@@ -191,7 +195,7 @@ func (d *Driver) restoreNetdev(ctx context.Context, n netdev, l netns.Link, r cn
 	if err == nil && name != p.Netdev {
 		d.log.WarnContext(ctx, "the VF's name is taken on the host, it has another one now", append(d.keys(r, p), "name", p.Netdev, "now", name)...)
 	}
-	errs = append(errs, n.setAltNames(p))
+	errs = append(errs, n.setAltNames(p.AltNames))
 	if l.MTU != p.MTU {
 		errs = append(errs, n.setMTU(p.MTU))
 	}

@@ -317,6 +317,7 @@ func TestInvariant4TenantChangesAreUndone(t *testing.T) {
 		"name":  h.LinkSetName(l, "mine"),
 		"alias": h.LinkSetAlias(l, "mine"),
 		"other": h.LinkAddAltName(l, "mine-too"),
+		"taken": h.LinkAddAltName(l, "sriov1"), // on the host, where it is to go
 		"up":    h.LinkSetUp(l),
 
 		"promisc":  h.SetPromiscOn(l),

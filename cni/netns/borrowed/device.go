@@ -27,7 +27,10 @@ type Device struct {
 	MAC   string `json:"mac,omitempty"`
 	MTU   int    `json:"mtu,omitempty"`
 	Alias string `json:"alias,omitempty"`
-	Up    bool   `json:"up,omitempty"`
+	// AltNames are the alternative names; nil in records of versions that did not
+	// note them, empty for none.
+	AltNames []string `json:"altNames,omitzero"`
+	Up       bool     `json:"up,omitempty"`
 	// Promisc and Allmulti are the flags of netdevice(7).
 	Promisc  bool `json:"promisc,omitempty"`
 	Allmulti bool `json:"allmulti,omitempty"`
@@ -58,7 +61,7 @@ func Note(conn *netns.Conn, l netns.Link, object, field string) (Device, error) 
 		return Device{}, refusal.New(object, field, l.Name, "a link that the host can do without: this one carries its default route")
 	}
 	return Device{
-		Name: l.Name, Index: l.Index, Kind: l.Kind, MAC: l.MAC, MTU: l.MTU, Alias: l.Alias, Up: l.Up(),
+		Name: l.Name, Index: l.Index, Kind: l.Kind, MAC: l.MAC, MTU: l.MTU, Alias: l.Alias, AltNames: append([]string{}, l.AltNames...), Up: l.Up(),
 		Promisc: l.Flags&unix.IFF_PROMISC != 0, Allmulti: l.Flags&unix.IFF_ALLMULTI != 0,
 		Bus: l.ParentBus, Dev: l.ParentDev,
 	}, nil
@@ -128,17 +131,19 @@ var errNothing = errors.New("nothing to return")
 // namespace the kernel brings physical devices back in its own time.
 func await(ctx context.Context, host *netns.Conn, d Device, loan Loan, torn bool) (netns.Link, error) {
 	for deadline := time.Now().Add(arrival); ; time.Sleep(pause) {
-		l, err := find(host, d, loan.Mark, func(l netns.Link) bool {
+		// One look answers both whether it is there and whether it is still to come:
+		// it may arrive between two.
+		links, err := host.Links()
+		if err != nil {
+			return netns.Link{}, err
+		}
+		l, err := find(links, d, loan.Mark, func(l netns.Link) bool {
 			return loan.Lent && d.behind(l) && l.Alias != d.Alias
 		})
-		if !errors.Is(err, netns.ErrNotFound) {
-			return l, err
-		}
-		coming, comingErr := expected(host, d)
 		switch {
-		case comingErr != nil:
-			return l, comingErr
-		case !torn || !coming:
+		case err == nil:
+			return l, nil
+		case !torn || !d.expected(links):
 			return l, errNothing
 		case ctx.Err() != nil:
 			return l, fmt.Errorf("return %s: %w", d.Name, ctx.Err())
@@ -148,18 +153,15 @@ func await(ctx context.Context, host *netns.Conn, d Device, loan Loan, torn bool
 	}
 }
 
-// expected reports whether the machine has a network device behind d that is not
-// on the host now.
-func expected(host *netns.Conn, d Device) (bool, error) {
-	if d.Bus == "" || d.Dev == "" {
-		return false, nil // not a physical one: it went with the namespace
+// expected reports whether the machine has a network device behind d that is none of
+// the host's links.
+func (d Device) expected(links []netns.Link) bool {
+	if d.Bus == "" || d.Dev == "" || slices.ContainsFunc(links, d.behind) {
+		return false // not a physical one, which went with the namespace; or there
 	}
 	// A driver without network devices has no such folder.
-	if _, err := os.Stat(filepath.Join("/sys/bus", d.Bus, "devices", d.Dev, "net")); err != nil {
-		return false, nil
-	}
-	links, err := host.Links()
-	return !slices.ContainsFunc(links, d.behind), err
+	_, err := os.Stat(filepath.Join("/sys/bus", d.Bus, "devices", d.Dev, "net"))
+	return err == nil
 }
 
 const (
@@ -175,13 +177,9 @@ func (d Device) behind(l netns.Link) bool {
 	return d.Bus != "" && d.Dev != "" && l.ParentBus == d.Bus && l.ParentDev == d.Dev
 }
 
-// find returns the link with the mark in conn's namespace, or else the one that is
-// known otherwise and that nobody else has marked.
-func find(conn *netns.Conn, d Device, mark string, known func(netns.Link) bool) (netns.Link, error) {
-	links, err := conn.Links()
-	if err != nil {
-		return netns.Link{}, err
-	}
+// find returns the link with the mark among those of a namespace, or else the one
+// that is known otherwise and that nobody else has marked.
+func find(links []netns.Link, d Device, mark string, known func(netns.Link) bool) (netns.Link, error) {
 	for _, l := range links {
 		if l.Alias == mark && l.Kind == d.Kind {
 			return l, nil
@@ -204,7 +202,11 @@ func fetch(ns *os.File, d Device, loan Loan) error {
 		return err
 	}
 	defer pod.Close()
-	l, err := find(pod, d, loan.Mark, func(l netns.Link) bool { return loan.Lent && (d.behind(l) || l.Index == loan.Index) })
+	links, err := pod.Links()
+	if err != nil {
+		return err
+	}
+	l, err := find(links, d, loan.Mark, func(l netns.Link) bool { return loan.Lent && (d.behind(l) || l.Index == loan.Index) })
 	if errors.Is(err, netns.ErrNotFound) {
 		return nil
 	}
@@ -215,6 +217,9 @@ func fetch(ns *os.File, d Device, loan Loan) error {
 		if err := again(ns, l.Index, loan.Mark); err != nil {
 			return err
 		}
+	}
+	if err := netns.DropAltNames(ns, l, d.AltNames); err != nil {
+		return err
 	}
 	if err := pod.Down(l.Index); err != nil {
 		return err
@@ -250,6 +255,7 @@ func restore(l netns.Link, d Device) error {
 	mac, _ := net.ParseMAC(d.MAC)
 	step(l.Up() && (!d.Up || l.Name != d.Name), "down", func() error { return h.LinkSetDown(dev) })
 	step(l.Name != d.Name, "name", func() error { return rename(h, dev, d) })
+	step(true, "alternative names", func() error { return altNames(l.Index, d) })
 	step(len(mac) > 0 && l.MAC != d.MAC, "MAC", func() error { return h.LinkSetHardwareAddr(dev, mac) })
 	step(l.MTU != d.MTU, "MTU", func() error { return h.LinkSetMTU(dev, d.MTU) })
 	step(!d.Promisc && l.Flags&unix.IFF_PROMISC != 0, "promisc", func() error { return h.SetPromiscOff(dev) })
@@ -269,6 +275,20 @@ func rename(h *netlink.Handle, dev netlink.Link, d Device) error {
 		return nil
 	}
 	return err
+}
+
+// altNames restores those of the link, which has its own name again by now.
+func altNames(index int, d Device) error {
+	host, err := netns.Dial(nil)
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	l, err := host.LinkByIndex(index)
+	if err != nil {
+		return err
+	}
+	return netns.RestoreAltNames(l, d.AltNames)
 }
 
 // again marks the link in ns.
