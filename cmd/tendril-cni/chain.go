@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"os"
 
@@ -35,7 +38,7 @@ func (m chained) add(ctx context.Context, c call) (*current.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := clear(dir, m.kind, c, func(e state.Entry) error { return m.undo(ctx, dir, e, nil) }); err != nil {
+	if err := clear(dir, c.named(m.kind), c.layer(), func(e state.Entry) error { return m.undo(ctx, dir, e, nil) }); err != nil {
 		return nil, err
 	}
 	ns, err := netns.Open(c.Netns)
@@ -65,7 +68,7 @@ func (m chained) apply(ctx context.Context, dir *state.Dir, ns *os.File, c call,
 	if err := (lease{result: ownPart(prev, c.IfName)}).into(&a); err != nil {
 		return nil, err
 	}
-	e := state.Entry{Record: cni.Record{Attachment: a, Phase: cni.Intent}}
+	e := state.Entry{Record: cni.Record{Attachment: a, Phase: cni.Intent}, Layer: c.layer()}
 	if e.Record.Prior, err = m.Prior(ctx, ns, a); err != nil {
 		return nil, err
 	}
@@ -110,14 +113,47 @@ func (m chained) del(ctx context.Context, c call) error {
 	if err != nil {
 		return err
 	}
-	e, ok, err := dir.Get(m.kind, c.ContainerID, c.IfName)
-	if err != nil {
+	a, layer := c.named(m.kind), c.layer()
+	e, ok, err := dir.Get(a, layer)
+	switch {
+	case err != nil:
 		return err
+	case ok:
+		return m.undo(ctx, dir, e, nil)
 	}
-	if !ok {
-		return dir.Remove(c.named(m.kind)) // cut short, if there is any
+	return errors.Join(m.delOthers(ctx, dir, a), dir.Remove(a, layer)) // the latter: cut short, if there is any
+}
+
+// delOthers undoes what the interface has of this kind by another configuration than
+// that of the call: it was changed since the ADD, or this is a DEL once more.
+func (m chained) delOthers(ctx context.Context, dir *state.Dir, of cni.Attachment) error {
+	all, err := dir.All(m.kind)
+	errs := []error{err}
+	for _, e := range all {
+		if a := e.Record.Attachment; a.ContainerID == of.ContainerID && a.IfName == of.IfName {
+			errs = append(errs, m.undo(ctx, dir, e, nil))
+		}
 	}
-	return m.undo(ctx, dir, e, nil)
+	return errors.Join(errs...)
+}
+
+// layer is a name made of the plugin's own part of the configuration, which the
+// runtime gives to DEL as it gave it to ADD: a chain may have several plugins of one
+// kind, for one interface.
+func (c call) layer() string {
+	var own map[string]json.RawMessage
+	if json.Unmarshal(c.StdinData, &own) != nil {
+		return ""
+	}
+	for _, key := range []string{"cniVersion", "name", "prevResult", "runtimeConfig", "args"} {
+		delete(own, key)
+	}
+	data, err := json.Marshal(own) // keys in order, without white space
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:4])
 }
 
 func (m chained) undo(ctx context.Context, dir *state.Dir, e state.Entry, ns *os.File) error {
@@ -126,7 +162,7 @@ func (m chained) undo(ctx context.Context, dir *state.Dir, e state.Entry, ns *os
 			return err
 		}
 	}
-	return dir.Remove(e.Record.Attachment)
+	return dir.Remove(e.Record.Attachment, e.Layer)
 }
 
 func (m chained) check(ctx context.Context, c call) error {

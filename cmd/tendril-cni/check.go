@@ -32,7 +32,7 @@ func (d driver) check(ctx context.Context, c call) error {
 	if err != nil {
 		return err
 	}
-	e, ok, err := dir.Get(d.kind, c.ContainerID, c.IfName)
+	e, ok, err := dir.Get(c.named(d.kind), "")
 	switch {
 	case err != nil:
 		return err

@@ -42,7 +42,7 @@ func (d driver) add(ctx context.Context, c call) (*current.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := clear(dir, d.kind, c, func(e state.Entry) error { return d.undo(ctx, dir, e, nil) }); err != nil {
+	if err := clear(dir, c.named(d.kind), "", func(e state.Entry) error { return d.undo(ctx, dir, e, nil) }); err != nil {
 		return nil, err
 	}
 	ns, err := netns.Open(c.Netns)
@@ -63,8 +63,8 @@ func (d driver) add(ctx context.Context, c call) (*current.Result, error) {
 
 // clear refuses an ADD of what is attached, and undoes what an ADD that was cut
 // short has left.
-func clear(dir *state.Dir, kind string, c call, undo func(state.Entry) error) error {
-	e, ok, err := dir.Get(kind, c.ContainerID, c.IfName)
+func clear(dir *state.Dir, a cni.Attachment, layer string, undo func(state.Entry) error) error {
+	e, ok, err := dir.Get(a, layer)
 	if err != nil || !ok {
 		return err
 	}
@@ -72,7 +72,7 @@ func clear(dir *state.Dir, kind string, c call, undo func(state.Entry) error) er
 		// A namespace that is gone took it along.
 		ns, err := netns.Reopen(e.Record.Attachment.Netns)
 		if err == nil {
-			return errors.Join(refusal.New("", "CNI_IFNAME", c.IfName, "an interface that container "+c.ContainerID+" does not have yet; DEL it first"), ns.Close())
+			return errors.Join(refusal.New("", "CNI_IFNAME", a.IfName, "an interface that container "+a.ContainerID+" does not have yet; DEL it first"), ns.Close())
 		}
 		if !errors.Is(err, netns.ErrGone) {
 			return err
@@ -213,14 +213,14 @@ func (d driver) del(ctx context.Context, c call) error {
 	if err != nil {
 		return err
 	}
-	e, ok, err := dir.Get(d.kind, c.ContainerID, c.IfName)
+	e, ok, err := dir.Get(c.named(d.kind), "")
 	if err != nil {
 		return err
 	}
 	if !ok {
 		// Nothing of ours but a record that was cut short; but the ipam may hold an
 		// address all the same.
-		return errors.Join(releaseUnknown(ctx, c), dir.Remove(c.named(d.kind)))
+		return errors.Join(releaseUnknown(ctx, c), dir.Remove(c.named(d.kind), ""))
 	}
 	return d.undo(ctx, dir, e, nil)
 }
@@ -245,7 +245,7 @@ func (d driver) undo(ctx context.Context, dir *state.Dir, e state.Entry, ns *os.
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	return dir.Remove(e.Record.Attachment)
+	return dir.Remove(e.Record.Attachment, e.Layer)
 }
 
 // entryIPAM is the ipam type of a recorded attachment.

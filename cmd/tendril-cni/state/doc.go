@@ -1,5 +1,6 @@
 // Package state keeps the records of the executables on disk, one file for each
-// attachment: what the journal is to the daemon.
+// attachment, and for each plugin of a chain that changes it: what the journal is to
+// the daemon.
 //
 // Invariants:
 //

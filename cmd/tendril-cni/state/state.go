@@ -22,6 +22,9 @@ type Dir struct{ path, boot string }
 // Entry is one record with what only the executables need.
 type Entry struct {
 	Record cni.Record `json:"record"`
+	// Layer tells apart the plugins of one kind in a chain, each of which changes the
+	// same interface; empty for a plugin that makes one.
+	Layer string `json:"layer,omitempty"`
 	// Boot is the kernel's id of the boot that made it.
 	Boot string `json:"boot"`
 	// Stdin is the configuration as the runtime gave it to ADD, for the IPAM's
@@ -48,13 +51,22 @@ func (d *Dir) Stale(e Entry) bool { return e.Boot != d.boot }
 
 // file is the path of a record. Container IDs and interface names were checked:
 // they contain neither '/' nor '@'.
-func (d *Dir) file(kind, container, ifName string) string {
-	return filepath.Join(d.path, kind, container+"@"+ifName+".json")
+func (d *Dir) file(a cni.Attachment, layer string) string {
+	name := a.ContainerID + "@" + a.IfName
+	if layer != "" {
+		name += "@" + layer
+	}
+	return filepath.Join(d.path, a.Kind, name+".json")
 }
 
-// Get returns the record of an attachment; ok is false if there is none.
-func (d *Dir) Get(kind, container, ifName string) (e Entry, ok bool, err error) {
-	data, err := os.ReadFile(d.file(kind, container, ifName))
+// Get returns the record of an attachment, of its kind, container and interface
+// alone, and of that layer; ok is false if there is none.
+func (d *Dir) Get(a cni.Attachment, layer string) (Entry, bool, error) {
+	return read(d.file(a, layer))
+}
+
+func read(file string) (e Entry, ok bool, err error) {
+	data, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
 		return e, false, nil
 	}
@@ -77,7 +89,7 @@ func (d *Dir) Put(e *Entry) error {
 		return fmt.Errorf("encode record: %w", err)
 	}
 	if a.Device == "" {
-		return d.write(d.file(a.Kind, a.ContainerID, a.IfName), data)
+		return d.write(d.file(a, e.Layer), data)
 	}
 	unlock, err := d.Lock()
 	if err != nil {
@@ -85,7 +97,7 @@ func (d *Dir) Put(e *Entry) error {
 	}
 	err = d.claim(a)
 	if err == nil {
-		err = d.write(d.file(a.Kind, a.ContainerID, a.IfName), data)
+		err = d.write(d.file(a, e.Layer), data)
 	}
 	return errors.Join(err, unlock())
 }
@@ -129,9 +141,9 @@ func (d *Dir) write(file string, data []byte) error {
 	return nil
 }
 
-// Remove deletes the record of an attachment; an absent one is deleted.
-func (d *Dir) Remove(a cni.Attachment) error {
-	file := d.file(a.Kind, a.ContainerID, a.IfName)
+// Remove deletes the record of an attachment, of that layer; an absent one is deleted.
+func (d *Dir) Remove(a cni.Attachment, layer string) error {
+	file := d.file(a, layer)
 	for _, name := range []string{part(file), file} {
 		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("remove record: %w", err)
@@ -151,8 +163,7 @@ func (d *Dir) All(kind string) ([]Entry, error) {
 	}
 	var out []Entry
 	for _, f := range files {
-		container, ifName, _ := strings.Cut(strings.TrimSuffix(filepath.Base(f), ".json"), "@")
-		e, ok, err := d.Get(kind, container, ifName)
+		e, ok, err := read(f)
 		if err != nil {
 			return nil, err
 		}

@@ -32,7 +32,7 @@ func TestRecordsOutliveTheProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := open(t, dir)
-	got, ok, err := d.Get("macvlan", "c1", "net1")
+	got, ok, err := d.Get(entry("macvlan", "c1", "").Record.Attachment, "")
 	if err != nil || !ok || d.Stale(got) || d.Stale(*e) {
 		t.Fatalf("%+v, %v, %v", got, ok, err)
 	}
@@ -40,7 +40,7 @@ func TestRecordsOutliveTheProcess(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	for range 2 {
-		if err := d.Remove(e.Record.Attachment); err != nil {
+		if err := d.Remove(e.Record.Attachment, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -77,7 +77,7 @@ func TestInvariant4DeviceHasOneRecord(t *testing.T) {
 		if !errors.As(err, &inUse) || inUse.Device != "0000:01:10.2" {
 			t.Errorf("%s: %v", kind, err)
 		}
-		if _, ok, err := d.Get(kind, "c2", "net1"); ok || err != nil {
+		if _, ok, err := d.Get(entry(kind, "c2", "").Record.Attachment, ""); ok || err != nil {
 			t.Errorf("%s: recorded all the same: %v", kind, err)
 		}
 	}
