@@ -121,7 +121,7 @@ func (m chained) del(ctx context.Context, c call) error {
 	case ok:
 		return m.undo(ctx, dir, e, nil)
 	}
-	return errors.Join(m.delOthers(ctx, dir, a), dir.Remove(a, layer)) // the latter: cut short, if there is any
+	return errors.Join(m.delOthers(ctx, dir, a), dir.Remove(a, layer), dir.Sweep(a))
 }
 
 // delOthers undoes what the interface has of this kind by another configuration than

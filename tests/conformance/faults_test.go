@@ -129,11 +129,11 @@ func TestInvariant3KilledAnywhere(t *testing.T) {
 
 // TestInvariant3HalfWrittenRecord: ADD died before its record had its name.
 func TestInvariant3HalfWrittenRecord(t *testing.T) {
-	for _, kind := range []string{"macvlan", "host-device", "tuning"} {
+	for kind, name := range map[string]string{"macvlan": "pod1@net1", "host-device": "pod1@net1", "tuning": "pod1@net1@0a1b2c3d"} {
 		t.Run(kind, func(t *testing.T) {
 			s := newSide(t, "tendril")
 			dir := filepath.Join("/var/lib/cni/tendril", kind)
-			if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, ".new-pod1@net1.json"), []byte(`{"reco`), 0o600)); err != nil {
+			if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, ".new-"+name+".json"), []byte(`{"reco`), 0o600)); err != nil {
 				t.Fatal(err)
 			}
 			s.must(call{verb: "DEL", conf: map[string]any{"cniVersion": "1.0.0", "name": "blue", "type": kind, "master": "up0", "device": "up0"}})

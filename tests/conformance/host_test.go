@@ -71,7 +71,7 @@ func TestSameAsTheReference(t *testing.T) {
 			"sysctl", map[string]any{"net.core.somaxconn": "99", "net.ipv4.conf.IFNAME.arp_filter": "1"})},
 			meant: []meant{{`DEL: pod sysctl core/somaxconn`, "kernel parameters are given back too"}}},
 		"tuning outside net": {chain: []map[string]any{link, conf("tuning", "sysctl", map[string]any{"kernel.panic": "9"})}},
-		"tuning twice": {chain: []map[string]any{link, conf("tuning", "mac", "02:bb:00:00:00:03"), conf("tuning", "mtu", 1300, "sysctl", map[string]any{"net.ipv4.conf.IFNAME.arp_filter": "1"})}},
+		"tuning twice":       {chain: []map[string]any{link, conf("tuning", "mac", "02:bb:00:00:00:03"), conf("tuning", "mtu", 1300, "sysctl", map[string]any{"net.ipv4.conf.IFNAME.arp_filter": "1"})}},
 		"sbr": {chain: []map[string]any{conf("macvlan", "master", "up0", "ipam", hostLocal("10.1.0.0/24", "10.4.0.0/24")), conf("sbr")},
 			meant: []meant{{`^CHECK `, "a CHECK of the interface finds its routes in whatever table; the reference's fails after sbr"}}},
 		"sbr table":      {chain: []map[string]any{link, conf("sbr", "table", 50)}},

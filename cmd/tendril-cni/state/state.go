@@ -152,6 +152,28 @@ func (d *Dir) Remove(a cni.Attachment, layer string) error {
 	return nil
 }
 
+// Sweep deletes what processes that were killed have left of records of an
+// attachment, of any layer, that were not whole yet.
+func (d *Dir) Sweep(a cni.Attachment) error {
+	begin := part(a.ContainerID + "@" + a.IfName)
+	names, err := os.ReadDir(filepath.Join(d.path, a.Kind))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, n := range names {
+		if rest, ok := strings.CutPrefix(n.Name(), begin); ok && (strings.HasPrefix(rest, "@") || rest == ".json") {
+			if err := os.Remove(filepath.Join(d.path, a.Kind, n.Name())); !errors.Is(err, os.ErrNotExist) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("remove half of a record: %w", err)
+	}
+	return nil
+}
+
 // part is the name under which a record is written before it has its own.
 func part(file string) string { return filepath.Join(filepath.Dir(file), ".new-"+filepath.Base(file)) }
 
