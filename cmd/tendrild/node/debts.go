@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -55,6 +56,15 @@ type debts struct {
 	// failed are the DELs whose plugins have failed, by container and interface. It is
 	// run's alone.
 	failed map[[2]string]failure
+	// said is what was last logged of a DEL, by container and interface, and of the
+	// directory, by nothing. It is run's, and first's before it.
+	said map[[2]string]complaint
+}
+
+// complaint is a line of the log, and when it was written.
+type complaint struct {
+	text string
+	at   time.Time
 }
 
 // failure is when plugins have failed last, and for how long they rest.
@@ -152,7 +162,8 @@ func (d *debts) owe(r cni.Request) error {
 
 func (d *debts) each(ctx context.Context, settle func(spool.Entry) error) {
 	entries, err := d.spool.List()
-	if err != nil {
+	d.forget(entries)
+	if err != nil && d.anew([2]string{}, err) {
 		d.log.Warn("entries of the spool cannot be read", "spool", d.spool.Dir(), "error", err)
 	}
 	for _, e := range entries {
@@ -164,9 +175,30 @@ func (d *debts) each(ctx context.Context, settle func(spool.Entry) error) {
 }
 
 func (d *debts) complain(e spool.Entry, err error) {
-	if err != nil && !cni.NeedsRuntime(err) && !errors.Is(err, context.Canceled) {
+	if err != nil && !cni.NeedsRuntime(err) && !errors.Is(err, context.Canceled) && d.anew(entryKey(e), err) {
 		d.log.Warn("spooled DEL not done yet", "container", e.Request.ContainerID, "since", e.Since, "error", err)
 	}
+}
+
+// anew reports whether err is not what was logged of the same in the last minutes:
+// the spool is looked at every other second.
+func (d *debts) anew(of [2]string, err error) bool {
+	last, now := d.said[of], time.Now()
+	if last.text == err.Error() && now.Sub(last.at) < lastPause {
+		return false
+	}
+	if d.said == nil {
+		d.said = map[[2]string]complaint{}
+	}
+	d.said[of] = complaint{text: err.Error(), at: now}
+	return true
+}
+
+// forget drops what was said of DELs that are no longer in the spool.
+func (d *debts) forget(entries []spool.Entry) {
+	maps.DeleteFunc(d.said, func(of [2]string, _ complaint) bool {
+		return of != [2]string{} && !slices.ContainsFunc(entries, func(e spool.Entry) bool { return entryKey(e) == of })
+	})
 }
 
 // redeem does one DEL and takes it out of the spool.

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -108,5 +110,22 @@ func TestDebtThatFailsIsNotTriedInEveryCall(t *testing.T) {
 	}
 	if p.ran["c1"] != 1 {
 		t.Errorf("tried %d times in a row", p.ran["c1"])
+	}
+}
+
+// TestDebtsAreComplainedOfOnce: the spool is looked at every other second, for as
+// long as a debt is there.
+func TestDebtsAreComplainedOfOnce(t *testing.T) {
+	d, _ := indebted(t, func(context.Context, string) error { return nil })
+	var text strings.Builder
+	d.log = slog.New(slog.NewTextHandler(&text, nil))
+	if err := os.WriteFile(filepath.Join(d.spool.Dir(), "c1@eth0.del"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		d.round(context.Background())
+	}
+	if got := strings.Count(text.String(), "level=WARN"); got != 1 {
+		t.Errorf("%d warnings, want one:\n%s", got, text.String())
 	}
 }
