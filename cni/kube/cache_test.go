@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/tendril-cni/tendril/cni"
 	"github.com/tendril-cni/tendril/cni/kube"
@@ -33,6 +34,24 @@ func TestPodIsFoundWithWhatTheEngineNeeds(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("uid %q (-want +got):\n%s", uid, diff)
+		}
+	}
+}
+
+// TestOrdinalsAreThoseOfTheStatefulSetsThatAreKnown: the controller, which takes an
+// ordinal's claim back, asks for those of the group apps alone.
+func TestOrdinalsAreThoseOfTheStatefulSetsThatAreKnown(t *testing.T) {
+	w := newWorld(t)
+	c := w.cache(kube.Options{})
+	for version, want := range map[string]bool{"apps/v1": true, "apps.kruise.io/v1beta1": false} {
+		name := "of-" + strings.NewReplacer("/", "-", ".", "-").Replace(version) + "-0"
+		pod := w.createOwned(name, node, metav1.OwnerReference{APIVersion: version, Kind: "StatefulSet", Name: strings.TrimSuffix(name, "-0"), UID: "u", Controller: new(true)})
+		got, err := c.Pod(w.within(patience), w.namespace, name, string(pod.UID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Ordinal != want {
+			t.Errorf("owner of %s: ordinal %v, want %v", version, got.Ordinal, want)
 		}
 	}
 }

@@ -71,8 +71,9 @@ func definitionInformer(config *rest.Config, h *heard) (cache.SharedIndexInforme
 // such as kubectl's copy of the whole manifest, are not held in memory.
 var kept = []string{"k8s.v1.cni.cncf.io/", "v1.multus-cni.io/", "tendril.dev/", "kubernetes.io/config."}
 
-// statefulSet is the one kind of owner that is told: its pods' names come again.
-const statefulSet = "StatefulSet"
+// statefulSet is the one kind of owner that is told, in whatever version: its pods'
+// names come again. Others' StatefulSets are not known to who looks after ordinals.
+var statefulSet = schema.GroupKind{Group: "apps", Kind: "StatefulSet"}
 
 // slimPod keeps what Pod answers with, and what informers need.
 func slimPod(object any) (any, error) {
@@ -83,7 +84,7 @@ func slimPod(object any) (any, error) {
 	slim := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
 		Namespace: p.Namespace, Name: p.Name, UID: p.UID, ResourceVersion: p.ResourceVersion,
 	}}
-	if owner := metav1.GetControllerOf(p); owner != nil && owner.Kind == statefulSet {
+	if owner := metav1.GetControllerOf(p); owner != nil && schema.FromAPIVersionAndKind(owner.APIVersion, owner.Kind).GroupKind() == statefulSet {
 		slim.OwnerReferences = []metav1.OwnerReference{*owner}
 	}
 	for k, v := range p.Annotations {

@@ -116,8 +116,18 @@ func (w *world) within(d time.Duration) context.Context {
 
 func (w *world) create(name, onNode string, annotations map[string]string) *corev1.Pod {
 	w.t.Helper()
+	return w.createPod(onNode, metav1.ObjectMeta{Name: name, Annotations: annotations, Labels: map[string]string{"app": name}})
+}
+
+func (w *world) createOwned(name, onNode string, owner metav1.OwnerReference) *corev1.Pod {
+	w.t.Helper()
+	return w.createPod(onNode, metav1.ObjectMeta{Name: name, OwnerReferences: []metav1.OwnerReference{owner}})
+}
+
+func (w *world) createPod(onNode string, meta metav1.ObjectMeta) *corev1.Pod {
+	w.t.Helper()
 	pod, err := w.client.CoreV1().Pods(w.namespace).Create(w.t.Context(), &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: annotations, Labels: map[string]string{"app": name}},
+		ObjectMeta: meta,
 		Spec:       corev1.PodSpec{NodeName: onNode, Containers: []corev1.Container{{Name: "c", Image: "none"}}},
 	}, metav1.CreateOptions{})
 	if err != nil {
