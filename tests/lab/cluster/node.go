@@ -64,8 +64,12 @@ func (c *Cluster) startNode(ctx context.Context, n int) error {
 // RestartKubelet ends node n's kubelet, starts another one, and returns when that one has said that
 // the node is Ready.
 func (c *Cluster) RestartKubelet(ctx context.Context, n int) error {
+	if err := c.run(ctx, n, nodeScript+" stop kubelet"); err != nil {
+		return fmt.Errorf("stop kubelet of %s: %w", NodeName(n), err)
+	}
+	// Not before: the old one would say once more that the node is Ready.
 	last, _ := c.heartbeat(ctx, n)
-	if err := c.run(ctx, n, "set -e\n"+nodeScript+" stop kubelet\n"+startKubelet(n)); err != nil {
+	if err := c.run(ctx, n, "set -e\n"+startKubelet(n)); err != nil {
 		return fmt.Errorf("restart kubelet of %s: %w", NodeName(n), err)
 	}
 	return c.awaitNode(ctx, n, last)
