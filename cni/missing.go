@@ -17,9 +17,10 @@ type NoPlugin struct {
 
 func (e *NoPlugin) Error() string { return fmt.Sprintf("run plugin %s: %s", e.Plugin, e.Why) }
 
-// sparing is run for one ADD, or what is attached to a running pod, and its undo. A plugin that was not there for ADD did
-// nothing, so that its DEL is done already: else one name that is wrong would keep
-// what the plugins before it made until somebody installs a plugin of that name.
+// sparing is run for one ADD, or what is attached to a running pod, and its undo. A
+// plugin that was not there for ADD did nothing, so that its DEL is done already:
+// else one name that is wrong would keep what the plugins before it made until
+// somebody installs a plugin of that name.
 // DELs that come later are not spared: they do not know what ran.
 func sparing(run Runner) Runner {
 	if run == nil {

@@ -98,15 +98,9 @@ func (d *Driver) Attach(ctx context.Context, ns *os.File, r cni.Record) (cni.Lin
 // Detach moves the device back. See cni.Driver.
 func (d *Driver) Detach(ctx context.Context, ns *os.File, r cni.Record) error {
 	a := r.Attachment
-	var n note
-	if len(r.Prior) == 0 {
-		return nil
-	}
-	if err := json.Unmarshal(r.Prior, &n); err != nil {
-		return fmt.Errorf("read note of %s: %w", a.IfName, err)
-	}
-	if n.Userspace {
-		return nil
+	n, err := recorded(r)
+	if err != nil || len(r.Prior) == 0 || n.Userspace {
+		return err
 	}
 	back, err := borrowed.Return(ctx, ns, n.Device, borrowed.Loan{Mark: mark(a), Index: r.Link.Index, Lent: r.Link.Index != 0})
 	if back {

@@ -12,12 +12,9 @@ import (
 // that is on neither bus, and before Prior. The network may name the device in
 // any way: what the journal notes of it counts.
 func Held(r cni.Record) ([]string, error) {
-	if len(r.Prior) == 0 {
-		return nil, nil
-	}
-	var n note
-	if err := json.Unmarshal(r.Prior, &n); err != nil {
-		return nil, fmt.Errorf("read note of %s: %w", r.Attachment.IfName, err)
+	n, err := recorded(r)
+	if err != nil {
+		return nil, err
 	}
 	switch {
 	case n.Device.Dev != "":
@@ -26,4 +23,16 @@ func Held(r cni.Record) ([]string, error) {
 		return []string{n.PCI}, nil
 	}
 	return nil, nil
+}
+
+// recorded is the note of a record, empty before Prior.
+func recorded(r cni.Record) (note, error) {
+	var n note
+	if len(r.Prior) == 0 {
+		return n, nil
+	}
+	if err := json.Unmarshal(r.Prior, &n); err != nil {
+		return n, fmt.Errorf("read note of %s: %w", r.Attachment.IfName, err)
+	}
+	return n, nil
 }

@@ -12,8 +12,8 @@ const (
 	// for people, and nobody reads a thousand.
 	mostEvents = 1000
 	// calm is for how long there was no status before an event that is no warning
-	// is written, and mostCalm how long such an event waits for that. A burst of
-	// pods costs the API server half as much when it is asked for.
+	// is written, and mostCalm how long such an event waits for that. In a
+	// burst of pods the API server has one write each to do, not two.
 	calm     = 250 * time.Millisecond
 	mostCalm = 5 * time.Second
 )

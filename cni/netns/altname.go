@@ -37,10 +37,22 @@ func DropAltNames(ns *os.File, l Link, own []string) error {
 	})
 }
 
-// RestoreAltNames gives l, which is in the daemon's own namespace, the alternative
-// names own and no others, but for one that another link has by now. It does nothing
-// where own is nil.
-func RestoreAltNames(l Link, own []string) error {
+// RestoreAltNames gives the link with that index in the daemon's own namespace the
+// alternative names own and no others, but for one that another link has by now. It
+// does nothing where own is nil.
+func RestoreAltNames(index int, own []string) error {
+	if own == nil {
+		return nil
+	}
+	host, err := Dial(nil)
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	l, err := host.LinkByIndex(index) // as it is now, which may be under another name
+	if err != nil {
+		return err
+	}
 	if err := DropAltNames(nil, l, own); err != nil {
 		return err
 	}

@@ -195,7 +195,7 @@ func (d *Driver) restoreNetdev(ctx context.Context, n netdev, l netns.Link, r cn
 	if err == nil && name != p.Netdev {
 		d.log.WarnContext(ctx, "the VF's name is taken on the host, it has another one now", append(d.keys(r, p), "name", p.Netdev, "now", name)...)
 	}
-	errs = append(errs, n.setAltNames(p.AltNames))
+	errs = append(errs, netns.RestoreAltNames(l.Index, p.AltNames))
 	if l.MTU != p.MTU {
 		errs = append(errs, n.setMTU(p.MTU))
 	}

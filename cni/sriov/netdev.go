@@ -126,13 +126,3 @@ func (n netdev) rename(name, spare string) (string, error) {
 	}
 	return name, nil
 }
-
-// setAltNames takes away the alternative names that the pod added and gives back
-// those that it took away.
-func (n netdev) setAltNames(own []string) error {
-	l, err := n.conn.LinkByIndex(n.index)
-	if err != nil {
-		return err
-	}
-	return netns.RestoreAltNames(l, own)
-}

@@ -131,15 +131,7 @@ func TestOrdinalOfAStatefulSetKeepsItsAddress(t *testing.T) {
 	}
 	_ = b.del(later)
 	// There is no StatefulSet db, and no pod db-0: the ordinal is gone.
-	claims, err := kube.NewIPAMClaims(server.Config(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := kubernetes.NewForConfig(server.Config(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := reclaim.New(newClient(t), client, reclaim.Options{Quarantine: time.Second, Log: quiet(), Claims: claims})
+	r := claimsReclaimer(t)
 	if err := r.Once(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -167,16 +159,8 @@ func reclaimClaim(t *testing.T, name string) {
 		t.Fatal(err)
 	}
 	_ = a.del(o)
-	claims, err := kube.NewIPAMClaims(server.Config(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := kubernetes.NewForConfig(server.Config(t))
-	if err != nil {
-		t.Fatal(err)
-	}
 	// Nodes of other tests have no Node object here: only this space counts.
-	r := reclaim.New(newClient(t), client, reclaim.Options{Quarantine: time.Second, Log: quiet(), Claims: claims})
+	r := claimsReclaimer(t)
 	if err := r.Once(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -214,15 +198,7 @@ func TestClaimMadeAnewLeavesNothingBehind(t *testing.T) {
 			}
 		}
 	}
-	claims, err := kube.NewIPAMClaims(server.Config(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := kubernetes.NewForConfig(server.Config(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := reclaim.New(newClient(t), client, reclaim.Options{Quarantine: time.Second, Log: quiet(), Claims: claims})
+	r := claimsReclaimer(t)
 	if err := r.Once(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -234,4 +210,18 @@ func TestClaimMadeAnewLeavesNothingBehind(t *testing.T) {
 	if s := b.At(int(got[0].As4()[3])); s == nil || s.Claim != "default/"+space {
 		t.Errorf("%s, which the second claim has, is %+v", got[0], s)
 	}
+}
+
+// claimsReclaimer looks after IPAMClaims, too, with a short quarantine.
+func claimsReclaimer(t *testing.T) *reclaim.Reclaimer {
+	t.Helper()
+	claims, err := kube.NewIPAMClaims(server.Config(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := kubernetes.NewForConfig(server.Config(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reclaim.New(newClient(t), client, reclaim.Options{Quarantine: time.Second, Log: quiet(), Claims: claims})
 }

@@ -255,7 +255,7 @@ func restore(l netns.Link, d Device) error {
 	mac, _ := net.ParseMAC(d.MAC)
 	step(l.Up() && (!d.Up || l.Name != d.Name), "down", func() error { return h.LinkSetDown(dev) })
 	step(l.Name != d.Name, "name", func() error { return rename(h, dev, d) })
-	step(true, "alternative names", func() error { return altNames(l.Index, d) })
+	step(true, "alternative names", func() error { return netns.RestoreAltNames(l.Index, d.AltNames) })
 	step(len(mac) > 0 && l.MAC != d.MAC, "MAC", func() error { return h.LinkSetHardwareAddr(dev, mac) })
 	step(l.MTU != d.MTU, "MTU", func() error { return h.LinkSetMTU(dev, d.MTU) })
 	step(!d.Promisc && l.Flags&unix.IFF_PROMISC != 0, "promisc", func() error { return h.SetPromiscOff(dev) })
@@ -275,20 +275,6 @@ func rename(h *netlink.Handle, dev netlink.Link, d Device) error {
 		return nil
 	}
 	return err
-}
-
-// altNames restores those of the link, which has its own name again by now.
-func altNames(index int, d Device) error {
-	host, err := netns.Dial(nil)
-	if err != nil {
-		return err
-	}
-	defer host.Close()
-	l, err := host.LinkByIndex(index)
-	if err != nil {
-		return err
-	}
-	return netns.RestoreAltNames(l, d.AltNames)
 }
 
 // again marks the link in ns.
